@@ -1,0 +1,72 @@
+/**
+ * Compiles every kernel template for one ISA and both real types, and makes
+ * its table. A stub in ../isa defines, after its target pragma:
+ *
+ *   CVC_ISA            the ISA's name, e.g. avx2
+ *   CVC_VECTOR_BYTES   length of its vectors
+ *   CVC_TILE_ROWS      rows of the largest tile (its columns: two vectors)
+ *
+ * A template sees: REAL the element type, VL the lanes of a vector, VECTOR an
+ * aligned vector, VECTOR_U one at any element's address (to load and store
+ * through pointers), INTV the signed integers of the same lanes, and NAME(x),
+ * the name of kernel x: <dtype>_x__<isa>.
+ */
+#include "kernels.h"
+
+#define CVC_PASTE_(a, b, c) a##_##b##__##c
+#define CVC_PASTE(a, b, c) CVC_PASTE_(a, b, c)
+#define CVC_TABLE_(isa) cvc_table_##isa
+#define CVC_TABLE(isa) CVC_TABLE_(isa)
+#define CVC_STRING_(isa) #isa
+#define CVC_STRING(isa) CVC_STRING_(isa)
+
+#define CVC_INLINE static inline __attribute__((always_inline))
+
+/* -------------------------------------------------------------- float32 */
+
+typedef float f32_vector __attribute__((vector_size(CVC_VECTOR_BYTES)));
+typedef float f32_vector_u __attribute__((vector_size(CVC_VECTOR_BYTES),
+                                          aligned(4), may_alias));
+typedef int32_t f32_integers __attribute__((vector_size(CVC_VECTOR_BYTES)));
+
+#define REAL float
+#define VL (CVC_VECTOR_BYTES / 4)
+#define VECTOR f32_vector
+#define VECTOR_U f32_vector_u
+#define INTV f32_integers
+#define NAME(x) CVC_PASTE(f32, x, CVC_ISA)
+#include "templates.h"
+
+/* -------------------------------------------------------------- float64 */
+
+typedef double f64_vector __attribute__((vector_size(CVC_VECTOR_BYTES)));
+typedef double f64_vector_u __attribute__((vector_size(CVC_VECTOR_BYTES),
+                                           aligned(8), may_alias));
+typedef int64_t f64_integers __attribute__((vector_size(CVC_VECTOR_BYTES)));
+
+#define REAL double
+#define VL (CVC_VECTOR_BYTES / 8)
+#define VECTOR f64_vector
+#define VECTOR_U f64_vector_u
+#define INTV f64_integers
+#define NAME(x) CVC_PASTE(f64, x, CVC_ISA)
+#include "templates.h"
+
+/* ----------------------------------------------------------- the table */
+
+#define CVC_ROW_f32(type, kernel, arguments) \
+  .kernel = CVC_PASTE(f32, kernel, CVC_ISA),
+#define CVC_ROW_f64(type, kernel, arguments) \
+  .kernel = CVC_PASTE(f64, kernel, CVC_ISA),
+
+const cvc_isa_table CVC_TABLE(CVC_ISA) = {
+    .name = CVC_STRING(CVC_ISA),
+    .of = {{.vector_length = CVC_VECTOR_BYTES / 4,
+            .mr = CVC_TILE_ROWS,
+            .nr = 2 * CVC_VECTOR_BYTES / 4,
+            CVC_KERNELS(CVC_ROW_f32)},
+           {.vector_length = CVC_VECTOR_BYTES / 8,
+            .mr = CVC_TILE_ROWS,
+            .nr = 2 * CVC_VECTOR_BYTES / 8,
+            CVC_KERNELS(CVC_ROW_f64)}},
+};

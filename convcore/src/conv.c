@@ -1,0 +1,332 @@
+/**
+ * Convolution, the entry points: check the descriptor, choose the algorithm,
+ * lay out the scratch, convert to channels-last and pack where needed, run.
+ */
+#include "conv.h"
+
+/* ----------------------------------------------------------------- checks */
+
+/** Product of sizes in elements and in bytes of the largest dtype fits. */
+static cvc_status check_product(const int64_t *sizes, int count) {
+  int64_t product = 16;
+  for (int i = 0; i < count; i++) {
+    if (sizes[i] == 0) return CVC_OK;
+    CVC_TRY(cvc_multiply(&product, sizes[i]));
+  }
+  return CVC_OK;
+}
+
+static cvc_status check_axis(const cvc_conv *conv, int i, int64_t *out) {
+  if (conv->size[i] < 1 || conv->kernel[i] < 1) return CVC_BAD_SHAPE;
+  if (conv->stride[i] < 1 || conv->dilation[i] < 1) return CVC_BAD_SHAPE;
+  if (conv->pad_before[i] < 0 || conv->pad_after[i] < 0) return CVC_BAD_SHAPE;
+  int64_t padded, extent;
+  if (__builtin_add_overflow(conv->size[i], conv->pad_before[i], &padded) ||
+      __builtin_add_overflow(padded, conv->pad_after[i], &padded) ||
+      __builtin_mul_overflow(conv->dilation[i], conv->kernel[i] - 1, &extent))
+    return CVC_TOO_LARGE;
+  if (extent >= padded) return CVC_BAD_SHAPE;
+  /* Index arithmetic adds a few such terms. */
+  if (padded > INT64_MAX / 8 || conv->stride[i] > INT64_MAX / 8)
+    return CVC_TOO_LARGE;
+  *out = (padded - extent - 1) / conv->stride[i] + 1;
+  return CVC_OK;
+}
+
+cvc_status cvc_conv_output_size(const cvc_conv *conv, int64_t out[3]) {
+  if (!conv || !out) return CVC_BAD_ARGUMENT;
+  CVC_TRY(cvc_initialize());
+  if (!cvc_is_real(conv->dtype)) return CVC_UNSUPPORTED;
+  if (conv->layout != CVC_CHANNELS_FIRST && conv->layout != CVC_CHANNELS_LAST)
+    return CVC_BAD_ARGUMENT;
+  if (conv->algorithm < CVC_AUTO || conv->algorithm > CVC_WINOGRAD ||
+      conv->precision < CVC_HIGHEST || conv->precision > CVC_MEDIUM ||
+      conv->activation < CVC_ACTIVATION_NONE ||
+      conv->activation > CVC_ACTIVATION_RELU ||
+      conv->weights < CVC_WEIGHTS_PLAIN || conv->weights > CVC_WEIGHTS_PACKED)
+    return CVC_BAD_ARGUMENT;
+  if (conv->n < 0 || conv->c < 1 || conv->k < 1 || conv->groups < 1)
+    return CVC_BAD_SHAPE;
+  if (conv->c % conv->groups || conv->k % conv->groups) return CVC_BAD_SHAPE;
+  int64_t o[3];
+  for (int i = 0; i < 3; i++) CVC_TRY(check_axis(conv, i, &o[i]));
+  const int64_t *s = conv->size, *f = conv->kernel;
+  const int64_t x[] = {cvc_max(conv->n, 1), conv->c, s[0], s[1], s[2]};
+  const int64_t y[] = {cvc_max(conv->n, 1), conv->k, o[0], o[1], o[2]};
+  /* 64: packed panels round the channels up; 8: granules. */
+  const int64_t w[] = {64 * 8, conv->k, conv->c, f[0], f[1], f[2]};
+  CVC_TRY(check_product(x, 5));
+  CVC_TRY(check_product(y, 5));
+  CVC_TRY(check_product(w, 6));
+  for (int i = 0; i < 3; i++) out[i] = o[i];
+  return CVC_OK;
+}
+
+/* ----------------------------------------------------------------- choice */
+
+cvc_status cvc_conv_choose(const cvc_conv *conv, cvc_pass pass,
+                           cvc_algorithm *chosen) {
+  int64_t out[3];
+  CVC_TRY(cvc_conv_output_size(conv, out));
+  if (!chosen || pass < CVC_FORWARD || pass > CVC_BACKWARD_WEIGHT)
+    return CVC_BAD_ARGUMENT;
+  if (conv->algorithm == CVC_WINOGRAD) return CVC_UNSUPPORTED;
+  *chosen = conv->algorithm == CVC_AUTO ? CVC_DIRECT : conv->algorithm;
+  return CVC_OK;
+}
+
+/* ---------------------------------------------------------------- packing */
+
+static cvc_status check_pack_pass(const cvc_conv *conv, cvc_pass pass) {
+  int64_t out[3];
+  CVC_TRY(cvc_conv_output_size(conv, out));
+  return pass == CVC_FORWARD || pass == CVC_BACKWARD_DATA ? CVC_OK
+                                                          : CVC_BAD_ARGUMENT;
+}
+
+cvc_status cvc_conv_packed_size(const cvc_conv *conv, cvc_pass pass,
+                                int64_t *packed_size) {
+  CVC_TRY(check_pack_pass(conv, pass));
+  if (!packed_size) return CVC_BAD_ARGUMENT;
+  *packed_size = cvc_packed_elements(conv, pass);
+  return CVC_OK;
+}
+
+cvc_status cvc_conv_pack(const cvc_conv *conv, cvc_pass pass, const void *w,
+                         void *packed, const cvc_call *call) {
+  CVC_TRY(check_pack_pass(conv, pass));
+  if (!w || !packed || (uintptr_t)packed % 64) return CVC_BAD_ARGUMENT;
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  CVC_TRY(cvc_check_disjoint(w, cvc_conv_w_elements(conv) * bytes, packed,
+                             cvc_packed_elements(conv, pass) * bytes));
+  return cvc_pack_panels(conv, pass, w, packed, call);
+}
+
+/* ------------------------------------------------------------------ runs */
+
+/** Parts of the scratch of a call; 0 bytes: not needed. */
+typedef struct parts {
+  int64_t x, y, residual, packed, algorithm; /* bytes */
+} parts;
+
+static int64_t padded(int64_t elements, const cvc_conv *conv) {
+  return cvc_round_up(elements * cvc_dtype_bytes(conv->dtype), 64);
+}
+
+/** Channels-first arrays whose memory is not that of channels-last. */
+static bool converts(const cvc_conv *conv, int64_t channels,
+                     const int64_t size[3]) {
+  return conv->layout == CVC_CHANNELS_FIRST && channels > 1 &&
+         cvc_volume(size) > 1;
+}
+
+static parts parts_of(const cvc_conv *conv, cvc_pass pass,
+                      cvc_algorithm algorithm, bool residual, int threads) {
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  parts p = {0};
+  if (converts(conv, conv->c, conv->size))
+    p.x = padded(cvc_conv_x_elements(conv), conv);
+  if (converts(conv, conv->k, out))
+    p.y = padded(cvc_conv_y_elements(conv), conv);
+  if (residual) p.residual = p.y;
+  if (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PLAIN)
+    p.packed = padded(cvc_packed_elements(conv, pass), conv);
+  if (pass == CVC_BACKWARD_WEIGHT)
+    p.algorithm = cvc_weight_scratch(conv, threads, algorithm == CVC_IM2COL);
+  else if (algorithm == CVC_IM2COL)
+    /* Infinite weights send im2col to the direct algorithm. */
+    p.algorithm = cvc_max(cvc_im2col_scratch(conv, pass, threads),
+                          cvc_direct_scratch(conv, pass, threads));
+  else
+    p.algorithm = cvc_direct_scratch(conv, pass, threads);
+  return p;
+}
+
+static int64_t total(const parts *p) {
+  return p->x + p->y + p->residual + p->packed + p->algorithm;
+}
+
+/** Threads of a convolution: by its multiplications. */
+static int threads_of(const cvc_conv *conv, const cvc_call *call) {
+  const double work = 2.0 * (double)cvc_conv_y_elements(conv) *
+                      (double)(conv->c / conv->groups) *
+                      (double)cvc_volume(conv->kernel);
+  return cvc_plan_threads(call, INT64_MAX, work);
+}
+
+cvc_status cvc_conv_scratch(const cvc_conv *conv, cvc_pass pass, int threads,
+                            int64_t *scratch_bytes) {
+  cvc_algorithm algorithm;
+  CVC_TRY(cvc_conv_choose(conv, pass, &algorithm));
+  if (!scratch_bytes || threads < 0) return CVC_BAD_ARGUMENT;
+  const cvc_call call = {.threads = threads};
+  const parts p = parts_of(conv, pass, algorithm, pass == CVC_FORWARD,
+                           threads_of(conv, &call));
+  *scratch_bytes = total(&p);
+  return CVC_OK;
+}
+
+/** What a pass reads and writes, as the caller gave it. */
+typedef struct arrays {
+  const void *x, *y, *w, *bias, *residual; /* y: dy */
+  void *target, *db;
+} arrays;
+
+static cvc_status check_arrays(const cvc_conv *conv, cvc_pass pass,
+                               const arrays *a) {
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  const int64_t x = cvc_conv_x_elements(conv) * bytes;
+  const int64_t y = cvc_conv_y_elements(conv) * bytes;
+  const int64_t w = (pass != CVC_BACKWARD_WEIGHT &&
+                             conv->weights == CVC_WEIGHTS_PACKED
+                         ? cvc_packed_elements(conv, pass)
+                         : cvc_conv_w_elements(conv)) *
+                    bytes;
+  const int64_t k = conv->k * bytes;
+  const int64_t target = pass == CVC_FORWARD         ? y
+                         : pass == CVC_BACKWARD_DATA ? x
+                                                     : w;
+  const struct {
+    const void *array;
+    int64_t bytes;
+  } inputs[] = {{a->x, x}, {a->y, y}, {a->w, w}, {a->bias, k},
+                {a->residual, y}};
+  for (int i = 0; i < 5; i++) {
+    if ((uintptr_t)inputs[i].array % (uintptr_t)bytes) return CVC_BAD_ARGUMENT;
+    CVC_TRY(cvc_check_disjoint(a->target, target, inputs[i].array,
+                               inputs[i].bytes));
+    CVC_TRY(cvc_check_disjoint(a->db, k, inputs[i].array, inputs[i].bytes));
+  }
+  if ((uintptr_t)a->target % (uintptr_t)bytes ||
+      (uintptr_t)a->db % (uintptr_t)bytes)
+    return CVC_BAD_ARGUMENT;
+  CVC_TRY(cvc_check_disjoint(a->target, target, a->db, k));
+  if (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PACKED)
+    return cvc_check_packed(conv, pass, a->w);
+  return CVC_OK;
+}
+
+/** Any padding that im2col would multiply with infinite weights. */
+static bool padding_meets_infinity(const cvc_conv *conv, cvc_pass pass,
+                                   const void *packed) {
+  bool pads = false;
+  for (int i = 0; i < 3; i++)
+    pads |= conv->pad_before[i] || conv->pad_after[i];
+  return pass == CVC_FORWARD && pads &&
+         !((const cvc_packed *)packed)->all_finite;
+}
+
+static cvc_status run_algorithm(const cvc_conv_job *job, cvc_pass pass,
+                                cvc_algorithm algorithm) {
+  const bool im2col = algorithm == CVC_IM2COL;
+  if (pass == CVC_BACKWARD_WEIGHT) return cvc_weight_backward(job, im2col);
+  const bool direct =
+      !im2col || padding_meets_infinity(job->conv, pass, job->packed);
+  if (pass == CVC_FORWARD)
+    return direct ? cvc_direct_forward(job) : cvc_im2col_forward(job);
+  return direct ? cvc_direct_backward_data(job)
+                : cvc_im2col_backward_data(job);
+}
+
+/** Convert and pack what the scratch has room for, run, convert back. */
+static cvc_status run_in_scratch(const cvc_conv *conv, cvc_pass pass,
+                                 cvc_algorithm algorithm, const parts *p,
+                                 const arrays *a, int threads,
+                                 const cvc_call *call, char *scratch) {
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  const int64_t pixels = cvc_volume(conv->size), out_pixels = cvc_volume(out);
+  char *x = scratch, *y = x + p->x, *residual = y + p->y;
+  char *packed = residual + p->residual;
+  cvc_conv_job job = {.conv = conv,
+                      .call = call,
+                      .threads = threads,
+                      .x = a->x,
+                      .y = a->y,
+                      .packed = a->w,
+                      .bias = a->bias,
+                      .residual = a->residual,
+                      .target = a->target,
+                      .db = a->db,
+                      .scratch = packed + p->packed};
+  if (p->packed) {
+    CVC_TRY(cvc_pack_panels(conv, pass, a->w, packed, call));
+    job.packed = packed;
+  }
+  if (p->x && a->x) {
+    CVC_TRY(cvc_transpose(conv->dtype, conv->n, conv->c, pixels, a->x, x,
+                          call));
+    job.x = x;
+  }
+  if (p->y && a->y) {
+    CVC_TRY(cvc_transpose(conv->dtype, conv->n, conv->k, out_pixels, a->y, y,
+                          call));
+    job.y = y;
+  }
+  if (p->residual && a->residual) {
+    CVC_TRY(cvc_transpose(conv->dtype, conv->n, conv->k, out_pixels,
+                          a->residual, residual, call));
+    job.residual = residual;
+  }
+  if (pass == CVC_FORWARD && p->y) job.target = y;
+  if (pass == CVC_BACKWARD_DATA && p->x) job.target = x;
+  CVC_TRY(run_algorithm(&job, pass, algorithm));
+  if (job.target == a->target) return CVC_OK;
+  return pass == CVC_FORWARD
+             ? cvc_transpose(conv->dtype, conv->n, out_pixels, conv->k,
+                             job.target, a->target, call)
+             : cvc_transpose(conv->dtype, conv->n, pixels, conv->c,
+                             job.target, a->target, call);
+}
+
+static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass,
+                           const arrays *a, const cvc_call *call) {
+  cvc_algorithm algorithm;
+  CVC_TRY(cvc_conv_choose(conv, pass, &algorithm));
+  CVC_TRY(check_arrays(conv, pass, a));
+  /* Without images there is nothing to write, but the sums over them. */
+  if (conv->n == 0 && pass != CVC_BACKWARD_WEIGHT) return CVC_OK;
+  const int threads = threads_of(conv, call);
+  const parts p =
+      parts_of(conv, pass, algorithm, a->residual != NULL, threads);
+  cvc_scratch scratch;
+  CVC_TRY(cvc_scratch_begin(&scratch, call, total(&p)));
+  cvc_status status = run_in_scratch(conv, pass, algorithm, &p, a, threads,
+                                     call, scratch.memory);
+  cvc_scratch_end(&scratch);
+  return status;
+}
+
+/** A null array is an error unless it has no elements. */
+static bool missing(const cvc_conv *conv, const void *array) {
+  return !array && conv->n > 0;
+}
+
+cvc_status cvc_conv_forward(const cvc_conv *conv, const void *x, const void *w,
+                            const void *bias, const void *residual, void *y,
+                            const cvc_call *call) {
+  if (!conv || missing(conv, x) || !w || missing(conv, y))
+    return CVC_BAD_ARGUMENT;
+  const arrays a = {
+      .x = x, .w = w, .bias = bias, .residual = residual, .target = y};
+  return run_pass(conv, CVC_FORWARD, &a, call);
+}
+
+cvc_status cvc_conv_backward_data(const cvc_conv *conv, const void *dy,
+                                  const void *w, void *dx,
+                                  const cvc_call *call) {
+  if (!conv || missing(conv, dy) || !w || missing(conv, dx))
+    return CVC_BAD_ARGUMENT;
+  const arrays a = {.y = dy, .w = w, .target = dx};
+  return run_pass(conv, CVC_BACKWARD_DATA, &a, call);
+}
+
+cvc_status cvc_conv_backward_weight(const cvc_conv *conv, const void *dy,
+                                    const void *x, void *dw, void *db,
+                                    const cvc_call *call) {
+  if (!conv || missing(conv, dy) || missing(conv, x)) return CVC_BAD_ARGUMENT;
+  if (!dw && !db) return CVC_OK;
+  const arrays a = {.y = dy, .x = x, .target = dw, .db = db};
+  return run_pass(conv, CVC_BACKWARD_WEIGHT, &a, call);
+}

@@ -1,0 +1,138 @@
+/**
+ * What the convolution files share: the geometry of one correlation, packed
+ * weights and the algorithms. All of them work on channels-last arrays;
+ * conv.c converts.
+ */
+#ifndef CVC_CONV_H
+#define CVC_CONV_H
+
+#include "internal.h"
+
+/**
+ * One axis of a correlation. Its output i, i < count, lies at
+ * first + i*step of the target and takes tap j, j < taps, from
+ *   source index   i*source_step + offset + j*offset_step, if inside,
+ *   filter index   tap + j*tap_step.
+ * A forward pass is one such axis, the gradient of a strided convolution one
+ * for each remainder of the target index modulo the stride.
+ */
+typedef struct cvc_axis {
+  int64_t first, step, count;
+  int64_t source_size, source_step;
+  int64_t taps, offset, offset_step, tap, tap_step;
+} cvc_axis;
+
+/** Outputs first..first+count-1 of an axis, all with taps low..high-1. */
+typedef struct cvc_region {
+  int64_t first, count, low, high;
+} cvc_region;
+
+/** The regions of outputs begin..end-1, in order; their number. At most
+ * 2*taps + 1 are written. */
+int64_t cvc_axis_regions(const cvc_axis *axis, int64_t begin, int64_t end,
+                         cvc_region *regions);
+
+/** Forward axis `i` of a convolution. */
+cvc_axis cvc_axis_forward(const cvc_conv *conv, int i);
+
+/** Axis `i` of the gradient with respect to x, for target indices that are
+ * `remainder` modulo the stride. */
+cvc_axis cvc_axis_backward(const cvc_conv *conv, int i, int64_t remainder);
+
+/** The channels of one pass: reduced over and produced, per group. */
+typedef struct cvc_channels {
+  int64_t reduced, produced, groups;
+} cvc_channels;
+
+cvc_channels cvc_conv_channels(const cvc_conv *conv, cvc_pass pass);
+
+/** Elements of x, y, w; the descriptor has been checked. */
+int64_t cvc_conv_x_elements(const cvc_conv *conv);
+int64_t cvc_conv_y_elements(const cvc_conv *conv);
+int64_t cvc_conv_w_elements(const cvc_conv *conv);
+
+/** Output size of a checked descriptor. */
+void cvc_conv_out(const cvc_conv *conv, int64_t out[3]);
+
+/* ------------------------------------------------------- conv_pack.c */
+
+/** Produced channels are packed in panels of `nr`, the last one as wide as
+ * it needs to be, in whole vectors. */
+static inline int64_t cvc_panels(int64_t produced, const cvc_kernels *kernels) {
+  return cvc_ceil_div(produced, kernels->nr);
+}
+static inline int64_t cvc_panel_width(int64_t produced, int64_t panel,
+                                      const cvc_kernels *kernels) {
+  int64_t rest = produced - panel * kernels->nr;
+  return cvc_min(kernels->nr, cvc_round_up(rest, kernels->vector_length));
+}
+
+/**
+ * Packed weights: this header, 64 bytes long, then
+ * panels[group][panel][tap][reduced][width].
+ */
+typedef struct cvc_packed {
+  uint32_t magic;
+  uint16_t format; /* CVC_FORMAT_PANELS */
+  uint16_t dtype;
+  uint16_t pass;
+  uint16_t nr;
+  uint32_t all_finite; /* no weight is infinite or NaN */
+  int64_t reduced, produced, groups, taps;
+  int64_t reserved;
+} cvc_packed;
+
+enum { CVC_FORMAT_PANELS = 1 };
+
+int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass);
+cvc_status cvc_pack_panels(const cvc_conv *conv, cvc_pass pass, const void *w,
+                           void *packed, const cvc_call *call);
+
+/** CVC_BAD_PACKING unless `packed` was made for this descriptor and pass. */
+cvc_status cvc_check_packed(const cvc_conv *conv, cvc_pass pass,
+                            const void *packed);
+
+/** Panel of a group, element [tap][reduced][width] = 0. */
+const void *cvc_packed_panel(const cvc_conv *conv, cvc_pass pass,
+                             const void *packed, int64_t group, int64_t panel);
+
+/* ------------------------------------------------------- conv_tiles.c */
+
+/** Run a tile of `rows` rows, any number, as tiles of nearly equal height;
+ * a, c and residual are of its first row and left changed. */
+void cvc_run_tiles(const cvc_kernels *kernels, cvc_tile *tile, int64_t rows,
+                   int64_t bytes);
+
+/* -------------------------------------------------------- the algorithms */
+
+/** What an algorithm is given: channels-last arrays, checked; NULL where the
+ * pass does not use them. */
+typedef struct cvc_conv_job {
+  const cvc_conv *conv;
+  const cvc_call *call;
+  int threads;
+  const void *x, *y, *packed, *bias, *residual; /* y: dy when backward */
+  void *target;                                 /* y, dx or dw */
+  void *db;
+  void *scratch; /* what the algorithm's own _scratch function asked for */
+} cvc_conv_job;
+
+/* conv_direct.c: forward and backward-data; conv_weight.c: backward-weight */
+int64_t cvc_direct_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
+cvc_status cvc_direct_forward(const cvc_conv_job *job);
+cvc_status cvc_direct_backward_data(const cvc_conv_job *job);
+
+int64_t cvc_weight_scratch(const cvc_conv *conv, int threads, bool im2col);
+cvc_status cvc_weight_backward(const cvc_conv_job *job, bool im2col);
+
+/* conv_im2col.c: forward and backward-data, and the matrix itself */
+int64_t cvc_im2col_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
+cvc_status cvc_im2col_forward(const cvc_conv_job *job);
+cvc_status cvc_im2col_backward_data(const cvc_conv_job *job);
+
+/** columns[pixel][tap][c] of outputs first..first+count-1 of one image
+ * x[d][h][w][channels], `c` channels from the first at x; 0 in the padding. */
+void cvc_im2col(const cvc_conv *conv, const void *x, int64_t channels,
+                int64_t c, int64_t first, int64_t count, void *columns);
+
+#endif /* CVC_CONV_H */

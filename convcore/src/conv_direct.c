@@ -1,0 +1,342 @@
+/**
+ * Direct convolution over channels-last memory, without im2col and without
+ * padding copies: forward, and the gradient with respect to x as one
+ * correlation for each remainder of the target position modulo the stride.
+ *
+ * The output is cut into regions with the same valid taps; a region runs only
+ * those, so no product with padding is computed. Within a block of the
+ * source that fits the second-level cache, all pixels go through one panel of
+ * weights after the other.
+ */
+#include "conv.h"
+
+#define BLOCK_BYTES (256 * 1024) /* source per block: a part of the L2 */
+
+typedef struct direct {
+  const cvc_conv_job *job;
+  cvc_pass pass;
+  const cvc_kernels *kernels;
+  cvc_channels ch;
+  const void *source;
+  void *target;
+  int64_t bytes;                             /* of an element */
+  int64_t source_channels, target_channels;  /* of all groups */
+  int64_t source_size[3], target_size[3];
+  cvc_axis axis[3];
+  /* Planes are (image, output depth); a task is a block of planes, rows and
+   * columns of outputs, one group and a range of panels. */
+  int64_t planes, block_planes, block_rows, block_columns;
+  int64_t plane_blocks, row_blocks, column_blocks;
+  int64_t panels, panel_splits;
+} direct;
+
+/** Per-thread working memory, in scratch. */
+typedef struct workspace {
+  ptrdiff_t *a_run, *b_run;
+  cvc_region *rows, *columns;
+} workspace;
+
+static int64_t workspace_bytes(const cvc_conv *conv) {
+  int64_t regions = 2 * (conv->kernel[1] + conv->kernel[2]) + 2;
+  int64_t bytes =
+      2 * cvc_volume(conv->kernel) * (int64_t)sizeof(ptrdiff_t) +
+      regions * (int64_t)sizeof(cvc_region);
+  return cvc_round_up(bytes, 64);
+}
+
+static workspace workspace_of(const direct *d, int thread) {
+  const cvc_conv *conv = d->job->conv;
+  const int64_t taps = cvc_volume(conv->kernel);
+  char *memory = (char *)d->job->scratch + thread * workspace_bytes(conv);
+  workspace space = {.rows = (cvc_region *)memory};
+  space.columns = space.rows + 2 * conv->kernel[1] + 1;
+  space.a_run = (ptrdiff_t *)(space.columns + 2 * conv->kernel[2] + 1);
+  space.b_run = space.a_run + taps;
+  return space;
+}
+
+/** The valid taps of one region on the three axes. */
+typedef struct valid {
+  int64_t low[3], high[3];
+} valid;
+
+/**
+ * Runs of the reduction for these taps, relative to the source of an output
+ * pixel at its axes' offset 0 and to the panel. Taps that are neighbours in
+ * both make one run. Sets tile->runs and tile->length.
+ */
+static void set_runs(const direct *d, const valid *taps, int64_t width,
+                     const workspace *space, cvc_tile *tile) {
+  const cvc_axis *axis = d->axis;
+  const int64_t *kernel = d->job->conv->kernel;
+  const int64_t reduced = d->ch.reduced, sc = d->source_channels;
+  const bool merge = reduced == sc && axis[2].offset_step == 1 &&
+                     axis[2].tap_step == 1;
+  const int64_t last = taps->high[2] - taps->low[2];
+  const int64_t count = merge ? cvc_min(last, 1) : last;
+  int64_t runs = 0;
+  for (int64_t jd = taps->low[0]; jd < taps->high[0]; jd++)
+    for (int64_t jh = taps->low[1]; jh < taps->high[1]; jh++)
+      for (int64_t j = 0; j < count; j++) {
+        const int64_t jw = taps->low[2] + j;
+        const int64_t at_d = axis[0].offset + jd * axis[0].offset_step;
+        const int64_t at_h = axis[1].offset + jh * axis[1].offset_step;
+        const int64_t at_w = axis[2].offset + jw * axis[2].offset_step;
+        const int64_t t = axis[0].tap + jd * axis[0].tap_step;
+        const int64_t r = axis[1].tap + jh * axis[1].tap_step;
+        const int64_t s = axis[2].tap + jw * axis[2].tap_step;
+        space->a_run[runs] =
+            ((at_d * d->source_size[1] + at_h) * d->source_size[2] + at_w) *
+            sc;
+        space->b_run[runs] =
+            ((t * kernel[1] + r) * kernel[2] + s) * reduced * width;
+        runs++;
+      }
+  tile->runs = runs;
+  tile->length = merge ? last * reduced : reduced;
+}
+
+/** All tiles of a rectangle of outputs with the same taps. `a` and `c` are
+ * of its first pixel, channel 0 of the group and panel. */
+static void run_rectangle(const direct *d, cvc_tile *tile, int64_t rows,
+                          int64_t columns, const void *a, void *c,
+                          const void *residual) {
+  const cvc_axis *axis = d->axis;
+  /* Distance to the next pixel down and across, in source and target. */
+  const int64_t a_down =
+      axis[1].source_step * d->source_size[2] * d->source_channels;
+  const int64_t a_across = axis[2].source_step * d->source_channels;
+  const int64_t c_down =
+      axis[1].step * d->target_size[2] * d->target_channels;
+  const int64_t c_across = axis[2].step * d->target_channels;
+
+  const int64_t mr = d->kernels->mr;
+  const bool across =
+      rows * cvc_ceil_div(columns, mr) <= columns * cvc_ceil_div(rows, mr);
+  const int64_t lines = across ? rows : columns;
+  const int64_t length = across ? columns : rows;
+  const int64_t a_line = across ? a_down : a_across;
+  const int64_t c_line = across ? c_down : c_across;
+  tile->a_row = across ? a_across : a_down;
+  tile->c_row = across ? c_across : c_down;
+  for (int64_t line = 0; line < lines; line++) {
+    const int64_t c_at = line * c_line;
+    tile->a = cvc_at_const(a, line * a_line, d->bytes);
+    tile->c = cvc_at(c, c_at, d->bytes);
+    tile->residual = residual ? cvc_at_const(residual, c_at, d->bytes) : NULL;
+    cvc_run_tiles(d->kernels, tile, length, d->bytes);
+  }
+}
+
+/** One panel over the rows and columns of a block in one plane. */
+static void run_plane(const direct *d, const workspace *space, int64_t plane,
+                      int64_t group, int64_t panel, const cvc_region *rows,
+                      int64_t n_rows, const cvc_region *columns,
+                      int64_t n_columns) {
+  const cvc_conv_job *job = d->job;
+  const cvc_axis *axis = d->axis;
+  const int64_t image = plane / axis[0].count, od = plane % axis[0].count;
+  const int64_t width =
+      cvc_panel_width(d->ch.produced, panel, d->kernels);
+  const int64_t first_channel =
+      group * d->ch.produced + panel * d->kernels->nr;
+  cvc_region depth;
+  cvc_axis_regions(&axis[0], od, od + 1, &depth);
+
+  cvc_tile tile = {
+      .b = cvc_packed_panel(job->conv, d->pass, job->packed, group, panel),
+      .a_run = space->a_run,
+      .b_run = space->b_run,
+      .a_step = 1,
+      .b_step = width,
+      .columns =
+          (int)cvc_min(width, d->ch.produced - panel * d->kernels->nr),
+      .bias = job->bias ? cvc_at_const(job->bias, first_channel, d->bytes)
+                        : NULL,
+      .relu = d->pass == CVC_FORWARD &&
+              job->conv->activation == CVC_ACTIVATION_RELU,
+  };
+  for (int64_t i = 0; i < n_rows; i++)
+    for (int64_t j = 0; j < n_columns; j++) {
+      const valid taps = {{depth.low, rows[i].low, columns[j].low},
+                          {depth.high, rows[i].high, columns[j].high}};
+      set_runs(d, &taps, width, space, &tile);
+      const int64_t source_pixel =
+          ((image * d->source_size[0] + od * axis[0].source_step) *
+               d->source_size[1] +
+           rows[i].first * axis[1].source_step) *
+              d->source_size[2] +
+          columns[j].first * axis[2].source_step;
+      const int64_t target_pixel =
+          ((image * d->target_size[0] + axis[0].first + od * axis[0].step) *
+               d->target_size[1] +
+           axis[1].first + rows[i].first * axis[1].step) *
+              d->target_size[2] +
+          axis[2].first + columns[j].first * axis[2].step;
+      const int64_t at = target_pixel * d->target_channels + first_channel;
+      run_rectangle(
+          d, &tile, rows[i].count, columns[j].count,
+          cvc_at_const(d->source,
+                       source_pixel * d->source_channels +
+                           group * d->ch.reduced,
+                       d->bytes),
+          cvc_at(d->target, at, d->bytes),
+          job->residual ? cvc_at_const(job->residual, at, d->bytes) : NULL);
+    }
+}
+
+static void direct_task(void *context, int64_t task, int thread) {
+  const direct *d = context;
+  const workspace space = workspace_of(d, thread);
+  const int64_t split = task % d->panel_splits;
+  task /= d->panel_splits;
+  const int64_t group = task % d->ch.groups;
+  task /= d->ch.groups;
+  const int64_t column_block = task % d->column_blocks;
+  task /= d->column_blocks;
+  const int64_t row = task % d->row_blocks * d->block_rows;
+  const int64_t plane = task / d->row_blocks * d->block_planes;
+  const int64_t column = column_block * d->block_columns;
+
+  const int64_t n_rows = cvc_axis_regions(
+      &d->axis[1], row, cvc_min(row + d->block_rows, d->axis[1].count),
+      space.rows);
+  const int64_t n_columns = cvc_axis_regions(
+      &d->axis[2], column,
+      cvc_min(column + d->block_columns, d->axis[2].count), space.columns);
+  const int64_t plane_end = cvc_min(plane + d->block_planes, d->planes);
+  for (int64_t panel = split * d->panels / d->panel_splits;
+       panel < (split + 1) * d->panels / d->panel_splits; panel++)
+    for (int64_t p = plane; p < plane_end; p++)
+      run_plane(d, &space, p, group, panel, space.rows, n_rows, space.columns,
+                n_columns);
+}
+
+/** Every pixel for itself: the whole batch is one line of pixels. */
+static bool is_pointwise(const cvc_conv *conv) {
+  for (int i = 0; i < 3; i++)
+    if (conv->kernel[i] != 1 || conv->stride[i] != 1 || conv->pad_before[i] ||
+        conv->pad_after[i])
+      return false;
+  return true;
+}
+
+static void make_line(direct *d, int64_t pixels) {
+  const cvc_axis one = {.step = 1, .count = 1, .source_size = 1,
+                        .source_step = 1, .taps = 1, .offset_step = 1,
+                        .tap_step = 1};
+  for (int i = 0; i < 3; i++) {
+    d->axis[i] = one;
+    d->source_size[i] = d->target_size[i] = 1;
+  }
+  d->axis[2].count = d->axis[2].source_size = pixels;
+  d->source_size[2] = d->target_size[2] = pixels;
+  d->planes = 1;
+}
+
+/** Cut the outputs into blocks, enough of them for the threads. */
+static void set_blocks(direct *d) {
+  const int64_t mr = d->kernels->mr, threads = d->job->threads;
+  const int64_t rows = d->axis[1].count, columns = d->axis[2].count;
+  const int64_t row_bytes = columns * d->axis[2].source_step *
+                            d->axis[1].source_step * d->ch.reduced * d->bytes;
+  const int64_t enough = threads > 1 ? 4 * threads : 1;
+
+  d->block_planes = d->block_rows = 1;
+  d->block_columns = columns;
+  if (rows * row_bytes <= BLOCK_BYTES && d->planes >= enough) {
+    d->block_rows = rows;
+    d->block_planes = cvc_max(
+        cvc_min(BLOCK_BYTES / (rows * row_bytes), d->planes / enough), 1);
+  } else if (row_bytes <= BLOCK_BYTES && rows > 1) {
+    const int64_t parts = cvc_ceil_div(enough, d->planes);
+    d->block_rows = cvc_max(
+        cvc_min(BLOCK_BYTES / row_bytes, cvc_ceil_div(rows, parts)), 1);
+  } else {
+    const int64_t parts = cvc_max(cvc_ceil_div(row_bytes, BLOCK_BYTES),
+                                  cvc_ceil_div(enough, d->planes * rows));
+    d->block_columns = cvc_min(
+        columns, cvc_round_up(cvc_ceil_div(columns, parts), 2 * mr));
+  }
+  d->plane_blocks = cvc_ceil_div(d->planes, d->block_planes);
+  d->row_blocks = cvc_ceil_div(rows, d->block_rows);
+  d->column_blocks = cvc_ceil_div(columns, d->block_columns);
+
+  d->panels = cvc_panels(d->ch.produced, d->kernels);
+  d->panel_splits = 1;
+  const int64_t blocks =
+      d->plane_blocks * d->row_blocks * d->column_blocks * d->ch.groups;
+  if (threads > 1 && blocks < enough)
+    d->panel_splits = cvc_min(d->panels, cvc_ceil_div(enough, blocks));
+}
+
+/** Run the correlation that d->axis describes. */
+static cvc_status run_direct(direct *d) {
+  if (d->planes * d->axis[0].count * d->axis[1].count * d->axis[2].count == 0)
+    return CVC_OK;
+  set_blocks(d);
+  const int64_t tasks = d->plane_blocks * d->row_blocks * d->column_blocks *
+                        d->ch.groups * d->panel_splits;
+  return cvc_parallel(d->job->call, (int)cvc_min(d->job->threads, tasks),
+                      tasks, direct_task, d);
+}
+
+static direct direct_of(const cvc_conv_job *job, cvc_pass pass) {
+  const cvc_conv *conv = job->conv;
+  const bool forward = pass == CVC_FORWARD;
+  direct d = {.job = job,
+              .pass = pass,
+              .kernels = cvc_kernels_of(conv->dtype),
+              .ch = cvc_conv_channels(conv, pass),
+              .source = forward ? job->x : job->y,
+              .target = job->target,
+              .bytes = cvc_dtype_bytes(conv->dtype),
+              .source_channels = forward ? conv->c : conv->k,
+              .target_channels = forward ? conv->k : conv->c};
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  for (int i = 0; i < 3; i++) {
+    d.source_size[i] = forward ? conv->size[i] : out[i];
+    d.target_size[i] = forward ? out[i] : conv->size[i];
+  }
+  return d;
+}
+
+int64_t cvc_direct_scratch(const cvc_conv *conv, cvc_pass pass, int threads) {
+  (void)pass;
+  return threads * workspace_bytes(conv);
+}
+
+cvc_status cvc_direct_forward(const cvc_conv_job *job) {
+  const cvc_conv *conv = job->conv;
+  direct d = direct_of(job, CVC_FORWARD);
+  if (is_pointwise(conv)) {
+    make_line(&d, conv->n * cvc_volume(conv->size));
+    return run_direct(&d);
+  }
+  for (int i = 0; i < 3; i++) d.axis[i] = cvc_axis_forward(conv, i);
+  d.planes = conv->n * d.axis[0].count;
+  return run_direct(&d);
+}
+
+cvc_status cvc_direct_backward_data(const cvc_conv_job *job) {
+  const cvc_conv *conv = job->conv;
+  direct d = direct_of(job, CVC_BACKWARD_DATA);
+  if (is_pointwise(conv)) {
+    make_line(&d, conv->n * cvc_volume(conv->size));
+    return run_direct(&d);
+  }
+  int64_t remainders[3];
+  for (int i = 0; i < 3; i++)
+    remainders[i] = cvc_min(conv->stride[i], conv->size[i]);
+  for (int64_t at = 0; at < cvc_volume(remainders); at++) {
+    const int64_t remainder[3] = {
+        at / (remainders[1] * remainders[2]),
+        at / remainders[2] % remainders[1], at % remainders[2]};
+    for (int i = 0; i < 3; i++)
+      d.axis[i] = cvc_axis_backward(conv, i, remainder[i]);
+    d.planes = conv->n * d.axis[0].count;
+    CVC_TRY(run_direct(&d));
+  }
+  return CVC_OK;
+}

@@ -1,0 +1,121 @@
+/** The index arithmetic of a convolution: sizes, axes, regions. */
+#include "conv.h"
+
+static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
+
+static int64_t floor_mod(int64_t a, int64_t b) { return ((a % b) + b) % b; }
+
+static int64_t floor_div(int64_t a, int64_t b) {
+  return (a - floor_mod(a, b)) / b;
+}
+
+void cvc_conv_out(const cvc_conv *conv, int64_t out[3]) {
+  for (int i = 0; i < 3; i++) {
+    int64_t padded = conv->size[i] + conv->pad_before[i] + conv->pad_after[i];
+    int64_t extent = conv->dilation[i] * (conv->kernel[i] - 1) + 1;
+    out[i] = (padded - extent) / conv->stride[i] + 1;
+  }
+}
+
+int64_t cvc_conv_x_elements(const cvc_conv *conv) {
+  return conv->n * conv->c * cvc_volume(conv->size);
+}
+
+int64_t cvc_conv_y_elements(const cvc_conv *conv) {
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  return conv->n * conv->k * cvc_volume(out);
+}
+
+int64_t cvc_conv_w_elements(const cvc_conv *conv) {
+  return conv->k * (conv->c / conv->groups) * cvc_volume(conv->kernel);
+}
+
+cvc_channels cvc_conv_channels(const cvc_conv *conv, cvc_pass pass) {
+  int64_t c = conv->c / conv->groups, k = conv->k / conv->groups;
+  if (pass == CVC_FORWARD)
+    return (cvc_channels){.reduced = c, .produced = k, .groups = conv->groups};
+  return (cvc_channels){.reduced = k, .produced = c, .groups = conv->groups};
+}
+
+cvc_axis cvc_axis_forward(const cvc_conv *conv, int i) {
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  return (cvc_axis){.first = 0,
+                    .step = 1,
+                    .count = out[i],
+                    .source_size = conv->size[i],
+                    .source_step = conv->stride[i],
+                    .taps = conv->kernel[i],
+                    .offset = -conv->pad_before[i],
+                    .offset_step = conv->dilation[i],
+                    .tap = 0,
+                    .tap_step = 1};
+}
+
+cvc_axis cvc_axis_backward(const cvc_conv *conv, int i, int64_t remainder) {
+  /* dx[remainder + m*stride] takes dy[o] w[t] where
+   *   o*stride = remainder + m*stride + pad - t*dilation.
+   * The taps that leave no remainder are t0, t0 + period, ... */
+  const int64_t stride = conv->stride[i], dilation = conv->dilation[i];
+  const int64_t shift = remainder + conv->pad_before[i];
+  const int64_t period = stride / gcd(dilation, stride);
+  int64_t out[3], t0 = 0;
+  cvc_conv_out(conv, out);
+  while (t0 < period && floor_mod(shift - t0 * dilation, stride)) t0++;
+  bool any = t0 < period && t0 < conv->kernel[i];
+  return (cvc_axis){
+      .first = remainder,
+      .step = stride,
+      .count = cvc_ceil_div(cvc_max(conv->size[i] - remainder, 0), stride),
+      .source_size = out[i],
+      .source_step = 1,
+      .taps = any ? cvc_ceil_div(conv->kernel[i] - t0, period) : 0,
+      .offset = any ? floor_div(shift - t0 * dilation, stride) : 0,
+      .offset_step = any ? -(period * dilation / stride) : 1,
+      .tap = t0,
+      .tap_step = period};
+}
+
+/** Taps of output i whose source lies inside: low..high-1. */
+static cvc_region valid_taps(const cvc_axis *axis, int64_t i) {
+  const int64_t at = i * axis->source_step + axis->offset;
+  const int64_t step = axis->offset_step;
+  int64_t low, high; /* of 0 <= at + j*step < size */
+  if (step > 0) {
+    low = cvc_ceil_div(cvc_max(-at, 0), step);
+    high = floor_div(axis->source_size - 1 - at, step) + 1;
+  } else {
+    low = cvc_ceil_div(cvc_max(at - axis->source_size + 1, 0), -step);
+    high = floor_div(at, -step) + 1;
+  }
+  low = cvc_min(low, axis->taps);
+  high = cvc_max(low, cvc_min(high, axis->taps));
+  return (cvc_region){.first = i, .count = 1, .low = low, .high = high};
+}
+
+int64_t cvc_axis_regions(const cvc_axis *axis, int64_t begin, int64_t end,
+                         cvc_region *regions) {
+  int64_t regions_found = 0;
+  for (int64_t i = begin; i < end;) {
+    cvc_region region = valid_taps(axis, i);
+    /* Where every tap is valid the region ends at the last such output. */
+    if (region.low == 0 && region.high == axis->taps && axis->taps) {
+      int64_t reach = axis->offset_step > 0
+                          ? axis->offset + (axis->taps - 1) * axis->offset_step
+                          : axis->offset;
+      int64_t last = floor_div(axis->source_size - 1 - reach,
+                               axis->source_step);
+      region.count = cvc_max(cvc_min(last + 1, end) - i, 1);
+    } else {
+      while (i + region.count < end) {
+        cvc_region next = valid_taps(axis, i + region.count);
+        if (next.low != region.low || next.high != region.high) break;
+        region.count++;
+      }
+    }
+    regions[regions_found++] = region;
+    i += region.count;
+  }
+  return regions_found;
+}

@@ -1,0 +1,371 @@
+/**
+ * Gradient with respect to weights and bias. For one panel of output channels
+ * a partial result is
+ *
+ *   partial[tap][c][width] = sum over samples, output pixels of
+ *                            x[pixel at tap][c] dy[pixel][panel]
+ *   partial[last row]      = sum of dy[pixel][panel]           (the bias)
+ *
+ * formed by the tile kernel straight from channels-last memory: c runs along
+ * the tile's rows, the reduction along the pixels for which the tap lies
+ * inside x. There is one partial for each granule of samples; the granules
+ * are then added in a binary tree. A task is one partial, so neither tasks
+ * nor order depend on the threads.
+ */
+#include <string.h>
+
+#include "conv.h"
+
+#define CHUNK_BYTES (96 * 1024)        /* of a dy panel: stays in the L2 */
+#define WAVE_BYTES (64 * 1024 * 1024)  /* partials alive at a time */
+#define COLUMN_BYTES (128 * 1024)      /* of a block of im2col columns */
+
+typedef struct weight {
+  const cvc_conv_job *job;
+  const cvc_kernels *kernels;
+  cvc_channels ch; /* reduced: c, produced: k, per group */
+  bool im2col;
+  int64_t bytes;
+  int64_t out[3], pixels, taps; /* pixels of one image of dy */
+  int64_t granules, panels;     /* panels of all groups */
+  int64_t rows;                 /* of a partial: taps * c + 1 */
+  int64_t chunk;                /* samples whose sum one tile forms */
+  int64_t wave, first_panel;    /* panels in this wave; its first */
+  char *partials, *workspaces;
+  int64_t workspace_bytes;
+} weight;
+
+/** Per-thread working memory. */
+typedef struct workspace {
+  char *dy;      /* [chunk * pixels][nr]: a panel narrower than dy's rows */
+  char *columns; /* a block of im2col columns */
+  ptrdiff_t *a_run, *b_run;
+} workspace;
+
+static weight weight_of(const cvc_conv *conv, bool im2col) {
+  weight w = {.kernels = cvc_kernels_of(conv->dtype),
+              .ch = cvc_conv_channels(conv, CVC_FORWARD),
+              .im2col = im2col,
+              .bytes = cvc_dtype_bytes(conv->dtype),
+              .taps = cvc_volume(conv->kernel),
+              .granules = cvc_granules(conv->n)};
+  cvc_conv_out(conv, w.out);
+  w.pixels = cvc_volume(w.out);
+  w.rows = w.taps * w.ch.reduced + 1;
+  w.panels = conv->groups * cvc_panels(w.ch.produced, w.kernels);
+  w.chunk = im2col ? 1
+                   : cvc_max(CHUNK_BYTES /
+                                 (w.pixels * w.kernels->nr * w.bytes),
+                             1);
+  w.chunk = cvc_min(w.chunk, cvc_max(conv->n, 1));
+  const int64_t panel_bytes =
+      w.granules * w.rows * w.kernels->nr * w.bytes;
+  w.wave = cvc_max(cvc_min(WAVE_BYTES / panel_bytes, w.panels), 1);
+  return w;
+}
+
+static int64_t block_pixels(const weight *w) {
+  const int64_t row = w->taps * w->ch.reduced * w->bytes;
+  return cvc_min(cvc_max(COLUMN_BYTES / row, 1), w->pixels);
+}
+
+/** Sets the offsets of the workspace's parts; returns its bytes. */
+static int64_t carve(const weight *w, char *memory, workspace *space) {
+  const int64_t dy = cvc_round_up(
+      w->chunk * w->pixels * w->kernels->nr * w->bytes, 64);
+  const int64_t columns =
+      w->im2col ? cvc_round_up(block_pixels(w) * w->taps * w->ch.reduced *
+                                   w->bytes,
+                               64)
+                : 0;
+  const int64_t runs = w->chunk * w->out[0] * w->out[1];
+  if (memory) {
+    space->dy = memory;
+    space->columns = memory + dy;
+    space->a_run = (ptrdiff_t *)(memory + dy + columns);
+    space->b_run = space->a_run + runs;
+  }
+  return dy + columns +
+         cvc_round_up(2 * runs * (int64_t)sizeof(ptrdiff_t), 64);
+}
+
+int64_t cvc_weight_scratch(const cvc_conv *conv, int threads, bool im2col) {
+  const weight w = weight_of(conv, im2col);
+  return cvc_round_up(
+             w.wave * w.granules * w.rows * w.kernels->nr * w.bytes, 64) +
+         threads * carve(&w, NULL, NULL);
+}
+
+/** partial[rows][nr] of a granule and a panel of this wave. */
+static char *partial_of(const weight *w, int64_t granule, int64_t panel) {
+  return cvc_at(w->partials,
+                (granule * w->wave + panel - w->first_panel) * w->rows *
+                    w->kernels->nr,
+                w->bytes);
+}
+
+/** One panel: which channels of dy, and how they are read. */
+typedef struct panel_view {
+  int64_t group, first, width; /* first: channel of dy */
+  int columns;
+  const void *dy; /* of the chunk's first sample */
+  int64_t step;   /* to the next pixel */
+} panel_view;
+
+static panel_view panel_of(const weight *w, int64_t panel) {
+  const int64_t per_group = cvc_panels(w->ch.produced, w->kernels);
+  const int64_t group = panel / per_group, i = panel % per_group;
+  const int64_t rest = w->ch.produced - i * w->kernels->nr;
+  panel_view view = {
+      .group = group,
+      .first = group * w->ch.produced + i * w->kernels->nr,
+      .width = cvc_panel_width(w->ch.produced, i, w->kernels)};
+  view.columns = (int)cvc_min(rest, view.width);
+  return view;
+}
+
+/** Point the view at dy of the samples, copied where whole vectors would be
+ * read beyond the end of a pixel's channels. */
+static void view_samples(const weight *w, const workspace *space,
+                         int64_t sample, int64_t samples, panel_view *view) {
+  const int64_t k = w->job->conv->k;
+  view->dy = cvc_at_const(w->job->y, sample * w->pixels * k + view->first,
+                          w->bytes);
+  view->step = k;
+  if (view->first + view->width <= k) return;
+  const size_t used = (size_t)(view->columns * w->bytes);
+  const size_t padding = (size_t)(view->width * w->bytes) - used;
+  for (int64_t pixel = 0; pixel < samples * w->pixels; pixel++) {
+    char *to = cvc_at(space->dy, pixel * view->width, w->bytes);
+    memcpy(to, cvc_at_const(view->dy, pixel * k, w->bytes), used);
+    memset(to + used, 0, padding);
+  }
+  view->dy = space->dy;
+  view->step = view->width;
+}
+
+/** Outputs o with 0 <= o*stride + tap*dilation - pad < size. */
+static void outputs_of_tap(const cvc_conv *conv, int i, int64_t out,
+                           int64_t tap, int64_t *low, int64_t *high) {
+  const int64_t at = tap * conv->dilation[i] - conv->pad_before[i];
+  *low = cvc_min(cvc_ceil_div(cvc_max(-at, 0), conv->stride[i]), out);
+  const int64_t room = conv->size[i] - at; /* o*stride < room */
+  *high = room <= 0 ? *low
+                    : cvc_max(*low, cvc_min(cvc_ceil_div(room, conv->stride[i]),
+                                            out));
+}
+
+/** All c of one tap: the pixels of the samples in as few runs as possible. */
+static void run_tap(const weight *w, const workspace *space, int64_t tap,
+                    int64_t sample, int64_t samples, const panel_view *view,
+                    cvc_tile *tile) {
+  const cvc_conv *conv = w->job->conv;
+  const int64_t *kernel = conv->kernel, *size = conv->size;
+  const int64_t of_tap[3] = {tap / (kernel[1] * kernel[2]),
+                             tap / kernel[2] % kernel[1], tap % kernel[2]};
+  int64_t low[3], high[3], start[3]; /* start: x index of output `low` */
+  for (int i = 0; i < 3; i++) {
+    outputs_of_tap(conv, i, w->out[i], of_tap[i], &low[i], &high[i]);
+    start[i] = low[i] * conv->stride[i] - conv->pad_before[i] +
+               of_tap[i] * conv->dilation[i];
+  }
+  tile->a_row = 1;
+  tile->a_step = conv->stride[2] * conv->c;
+  tile->length = high[2] - low[2];
+  int64_t runs = 0;
+  if (tile->length)
+    for (int64_t n = 0; n < samples; n++)
+      for (int64_t od = low[0]; od < high[0]; od++)
+        for (int64_t oh = low[1]; oh < high[1]; oh++, runs++) {
+          const int64_t d = start[0] + (od - low[0]) * conv->stride[0];
+          const int64_t h = start[1] + (oh - low[1]) * conv->stride[1];
+          space->a_run[runs] =
+              (((n * size[0] + d) * size[1] + h) * size[2] + start[2]) *
+              conv->c;
+          space->b_run[runs] =
+              (((n * w->out[0] + od) * w->out[1] + oh) * w->out[2] + low[2]) *
+              view->step;
+        }
+  /* Every row ends where the next one begins: one run. */
+  if (runs > 1) {
+    bool joined = true;
+    for (int64_t q = 1; q < runs && joined; q++)
+      joined = space->a_run[q] - space->a_run[q - 1] ==
+                   tile->length * tile->a_step &&
+               space->b_run[q] - space->b_run[q - 1] ==
+                   tile->length * view->step;
+    if (joined) {
+      tile->length *= runs;
+      runs = 1;
+    }
+  }
+  tile->runs = runs;
+  tile->a = cvc_at_const(w->job->x,
+                         sample * conv->c * cvc_volume(size) +
+                             view->group * w->ch.reduced,
+                         w->bytes);
+  cvc_run_tiles(w->kernels, tile, w->ch.reduced, w->bytes);
+}
+
+/** The same through blocks of im2col columns of one sample. */
+static void run_columns(const weight *w, const workspace *space,
+                        int64_t sample, const panel_view *view,
+                        cvc_tile *tile) {
+  const cvc_conv *conv = w->job->conv;
+  const int64_t depth = w->taps * w->ch.reduced, block = block_pixels(w);
+  const void *x = cvc_at_const(w->job->x,
+                               sample * conv->c * cvc_volume(conv->size) +
+                                   view->group * w->ch.reduced,
+                               w->bytes);
+  void *c = tile->c;
+  space->a_run[0] = 0;
+  tile->runs = 1;
+  tile->a_row = 1;
+  tile->a_step = depth;
+  for (int64_t first = 0; first < w->pixels; first += block) {
+    tile->length = cvc_min(block, w->pixels - first);
+    cvc_im2col(conv, x, conv->c, w->ch.reduced, first, tile->length,
+               space->columns);
+    space->b_run[0] = first * view->step;
+    tile->a = space->columns;
+    tile->c = c;
+    cvc_run_tiles(w->kernels, tile, depth, w->bytes);
+    tile->accumulate = true;
+  }
+}
+
+/** The bias row: a product with ones. */
+static void run_bias(const weight *w, const workspace *space, int64_t samples,
+                     cvc_tile *tile) {
+  static const float one_f32 = 1;
+  static const double one_f64 = 1;
+  space->a_run[0] = space->b_run[0] = 0;
+  tile->a = w->job->conv->dtype == CVC_F32 ? (const void *)&one_f32
+                                           : (const void *)&one_f64;
+  tile->a_row = tile->a_step = 0;
+  tile->runs = 1;
+  tile->length = samples * w->pixels;
+  cvc_run_tiles(w->kernels, tile, 1, w->bytes);
+}
+
+static void weight_task(void *context, int64_t task, int thread) {
+  const weight *w = context;
+  const cvc_conv *conv = w->job->conv;
+  workspace space;
+  carve(w, w->workspaces + thread * w->workspace_bytes, &space);
+  const int64_t granule = task % w->granules;
+  const int64_t panel = w->first_panel + task / w->granules;
+  const int64_t end = cvc_granule_first(conv->n, granule + 1);
+  char *partial = partial_of(w, granule, panel);
+  panel_view view = panel_of(w, panel);
+  const int64_t nr = w->kernels->nr;
+
+  if (conv->n == 0)
+    memset(partial, 0, (size_t)(w->rows * nr * w->bytes));
+  bool accumulate = false;
+  for (int64_t n = cvc_granule_first(conv->n, granule); n < end;) {
+    const int64_t samples = cvc_min(w->chunk, end - n);
+    view_samples(w, &space, n, samples, &view);
+    cvc_tile tile = {.b = view.dy,
+                     .a_run = space.a_run,
+                     .b_run = space.b_run,
+                     .b_step = view.step,
+                     .c_row = nr,
+                     .columns = view.columns,
+                     .accumulate = accumulate};
+    if (w->job->target && w->im2col) {
+      tile.c = partial;
+      run_columns(w, &space, n, &view, &tile);
+      tile.accumulate = accumulate;
+    } else if (w->job->target) {
+      for (int64_t tap = 0; tap < w->taps; tap++) {
+        tile.c = cvc_at(partial, tap * w->ch.reduced * nr, w->bytes);
+        run_tap(w, &space, tap, n, samples, &view, &tile);
+      }
+    }
+    if (w->job->db) {
+      tile.c = cvc_at(partial, (w->rows - 1) * nr, w->bytes);
+      run_bias(w, &space, samples, &tile);
+    }
+    accumulate = true;
+    n += samples;
+  }
+}
+
+/* dw[j][c][tap] = partial[tap][c][j], c in [begin, end). */
+#define UNPACK(REAL)                                                         \
+  static void unpack_##REAL(const weight *w, const REAL *partial,            \
+                            int columns, int64_t begin, int64_t end,         \
+                            REAL *dw) {                                      \
+    const int64_t c_total = w->ch.reduced, nr = w->kernels->nr;              \
+    for (int j = 0; j < columns; j++)                                        \
+      for (int64_t c = begin; c < end; c++)                                  \
+        for (int64_t tap = 0; tap < w->taps; tap++)                          \
+          dw[(j * c_total + c) * w->taps + tap] =                            \
+              partial[(tap * c_total + c) * nr + j];                         \
+  }
+UNPACK(float)
+UNPACK(double)
+
+/** Add the granules of rows [row, row + count) of a panel in a tree, into
+ * granule 0. */
+static void add_granules(const weight *w, int64_t panel, int64_t row,
+                         int64_t count) {
+  const int64_t nr = w->kernels->nr;
+  for (int64_t step = 1; step < w->granules; step *= 2)
+    for (int64_t g = 0; g + step < w->granules; g += 2 * step) {
+      void *sum = cvc_at(partial_of(w, g, panel), row * nr, w->bytes);
+      w->kernels->add(count * nr, sum,
+                      cvc_at(partial_of(w, g + step, panel), row * nr,
+                             w->bytes),
+                      sum);
+    }
+}
+
+enum { REDUCE_CHANNELS = 64 }; /* channels of x that one task adds */
+
+static void reduce_task(void *context, int64_t task, int thread) {
+  (void)thread;
+  const weight *w = context;
+  const int64_t c = w->ch.reduced;
+  const int64_t parts = cvc_ceil_div(c, REDUCE_CHANNELS);
+  const int64_t panel = w->first_panel + task / parts;
+  const int64_t begin = task % parts * REDUCE_CHANNELS;
+  const int64_t end = cvc_min(begin + REDUCE_CHANNELS, c);
+  const panel_view view = panel_of(w, panel);
+  char *partial = partial_of(w, 0, panel);
+  if (w->job->target) {
+    for (int64_t tap = 0; tap < w->taps; tap++)
+      add_granules(w, panel, tap * c + begin, end - begin);
+    void *dw = cvc_at(w->job->target, view.first * c * w->taps, w->bytes);
+    if (w->job->conv->dtype == CVC_F32)
+      unpack_float(w, (const float *)partial, view.columns, begin, end, dw);
+    else
+      unpack_double(w, (const double *)partial, view.columns, begin, end, dw);
+  }
+  if (w->job->db && begin == 0) {
+    add_granules(w, panel, w->rows - 1, 1);
+    memcpy(cvc_at(w->job->db, view.first, w->bytes),
+           cvc_at(partial, (w->rows - 1) * w->kernels->nr, w->bytes),
+           (size_t)(view.columns * w->bytes));
+  }
+}
+
+cvc_status cvc_weight_backward(const cvc_conv_job *job, bool im2col) {
+  weight w = weight_of(job->conv, im2col);
+  w.job = job;
+  w.partials = job->scratch;
+  w.workspace_bytes = carve(&w, NULL, NULL);
+  w.workspaces =
+      w.partials +
+      cvc_round_up(w.wave * w.granules * w.rows * w.kernels->nr * w.bytes, 64);
+  const int64_t parts = cvc_ceil_div(w.ch.reduced, REDUCE_CHANNELS);
+  for (; w.first_panel < w.panels; w.first_panel += w.wave) {
+    const int64_t wave = cvc_min(w.wave, w.panels - w.first_panel);
+    CVC_TRY(cvc_parallel(job->call, job->threads, wave * w.granules,
+                         weight_task, &w));
+    CVC_TRY(
+        cvc_parallel(job->call, job->threads, wave * parts, reduce_task, &w));
+  }
+  return CVC_OK;
+}

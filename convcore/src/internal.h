@@ -1,0 +1,120 @@
+/**
+ * What the files of src/ share: the kernel table, checked arithmetic,
+ * parallel loops and scratch. Not installed.
+ */
+#ifndef CVC_INTERNAL_H
+#define CVC_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../include/convcore.h"
+#include "../kernels/kernels.h"
+
+/* Return from the enclosing function unless the expression is CVC_OK. */
+#define CVC_TRY(expression)               \
+  do {                                    \
+    cvc_status try_status = (expression); \
+    if (try_status != CVC_OK) return try_status; \
+  } while (0)
+
+/* --------------------------------------------------- dispatch.c, status.c */
+
+/** The chosen kernels of CVC_F32 or CVC_F64; cvc_initialize succeeded. */
+const cvc_kernels *cvc_kernels_of(cvc_dtype dtype);
+
+/* ------------------------------------------------------ checked arithmetic */
+
+static inline bool cvc_is_real(cvc_dtype dtype) {
+  return dtype == CVC_F32 || dtype == CVC_F64;
+}
+
+/** Bytes of one element; 0 for an unknown dtype. */
+static inline int64_t cvc_dtype_bytes(cvc_dtype dtype) {
+  switch (dtype) {
+    case CVC_F32: return 4;
+    case CVC_F64: return 8;
+    case CVC_U8: return 1;
+    case CVC_I64: return 8;
+  }
+  return 0;
+}
+
+/** *product *= factor; CVC_TOO_LARGE on overflow. Both are >= 0. */
+static inline cvc_status cvc_multiply(int64_t *product, int64_t factor) {
+  return __builtin_mul_overflow(*product, factor, product) ? CVC_TOO_LARGE
+                                                           : CVC_OK;
+}
+
+static inline int64_t cvc_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t cvc_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t cvc_ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+static inline int64_t cvc_round_up(int64_t a, int64_t b) {
+  return cvc_ceil_div(a, b) * b;
+}
+static inline int64_t cvc_volume(const int64_t size[3]) {
+  return size[0] * size[1] * size[2];
+}
+
+/** Element `offset` of an array whose elements have `bytes` bytes. */
+static inline void *cvc_at(void *base, int64_t offset, int64_t bytes) {
+  return (char *)base + offset * bytes;
+}
+static inline const void *cvc_at_const(const void *base, int64_t offset,
+                                       int64_t bytes) {
+  return (const char *)base + offset * bytes;
+}
+
+/** CVC_OVERLAP when the two byte ranges share a byte; NULL shares none. */
+cvc_status cvc_check_disjoint(const void *a, int64_t a_bytes, const void *b,
+                              int64_t b_bytes);
+
+/* ---------------------------------------------------------------- threads.c */
+
+/**
+ * Threads that a call of `tasks` tasks and about `work` operations will use:
+ * never more than there are tasks, one below about 1 M operations.
+ */
+int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work);
+
+/**
+ * Run function(context, task, thread) for every task, each exactly once, by
+ * `threads` threads in any order; thread is 0..threads-1 and the caller is
+ * thread 0. Polls the call's interrupt; CVC_OK or CVC_INTERRUPTED.
+ */
+typedef void (*cvc_task)(void *context, int64_t task, int thread);
+cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
+                        cvc_task function, void *context);
+
+/* ------------------------------------------------------------------ scratch */
+
+/** Working memory of one call: the caller's, or allocated here. */
+typedef struct cvc_scratch {
+  void *memory;
+  bool owned;
+} cvc_scratch;
+
+cvc_status cvc_scratch_begin(cvc_scratch *scratch, const cvc_call *call,
+                             int64_t bytes);
+void cvc_scratch_end(cvc_scratch *scratch);
+
+/* ----------------------------------------------------------------- granules */
+
+/**
+ * Sums over the batch are formed within granules of samples, then in a
+ * binary tree over the granules. Their number is a power of two <= 8 that
+ * depends on n alone; granule g holds samples first(g)..first(g+1)-1.
+ */
+static inline int64_t cvc_granules(int64_t n) {
+  int64_t granules = 1;
+  while (granules < 8 && granules * 2 <= n) granules *= 2;
+  return granules;
+}
+static inline int64_t cvc_granule_first(int64_t n, int64_t granule) {
+  return granule * n / cvc_granules(n);
+}
+
+#endif /* CVC_INTERNAL_H */

@@ -1,0 +1,162 @@
+/**
+ * The one place that knows OpenMP: the default thread count, the parallel
+ * loop and scratch memory.
+ */
+#define _GNU_SOURCE
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "cpu.h"
+#include "internal.h"
+
+#if defined(_OPENMP)
+#include <omp.h>
+#if defined(__linux__)
+#include <dlfcn.h>
+#include <pthread.h>
+#endif
+#endif
+
+/* A second thread pays from about this many operations. */
+#define WORK_PER_THREAD 5e5
+#define POLL_SECONDS 0.01
+#define MAX_THREADS 1024
+
+/* ------------------------------------------------------------------- fork */
+
+#if defined(_OPENMP) && defined(__linux__)
+/* libgomp's pool hangs in a forked child; releasing it before the fork lets
+ * parent and child each make a new one. Looked up at run time since older
+ * runtimes lack the function. */
+static void before_fork(void) {
+  int (*pause_all)(int) =
+      (int (*)(int))dlsym(RTLD_DEFAULT, "omp_pause_resource_all");
+  if (pause_all && !omp_in_parallel()) pause_all(1 /* omp_pause_soft */);
+}
+
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void register_fork(void) { pthread_atfork(before_fork, NULL, NULL); }
+
+static void prepare_fork(void) { pthread_once(&fork_once, register_fork); }
+#else
+static void prepare_fork(void) {}
+#endif
+
+/* ----------------------------------------------------------------- counts */
+
+static atomic_int default_threads; /* 0: not yet asked for */
+
+int cvc_has_openmp(void) {
+#if defined(_OPENMP)
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+int cvc_get_num_threads(void) {
+  int threads = atomic_load(&default_threads);
+  if (threads) return threads;
+  const char *text = getenv("OMP_NUM_THREADS");
+  long named = text ? strtol(text, NULL, 10) : 0;
+  threads = named > 0 && named <= MAX_THREADS ? (int)named : cvc_cpu_count();
+  if (!cvc_has_openmp()) threads = 1;
+  atomic_store(&default_threads, threads);
+  return threads;
+}
+
+cvc_status cvc_set_num_threads(int threads) {
+  if (threads < 1 || threads > MAX_THREADS) return CVC_BAD_ARGUMENT;
+  atomic_store(&default_threads, threads);
+  return CVC_OK;
+}
+
+int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work) {
+  int threads = call && call->threads > 0 ? call->threads
+                                          : cvc_get_num_threads();
+  if (!cvc_has_openmp()) return 1;
+  threads = (int)cvc_min(cvc_min(threads, MAX_THREADS), cvc_max(tasks, 1));
+  return work < 2 * WORK_PER_THREAD
+             ? 1
+             : (int)cvc_min(threads, (int64_t)(work / WORK_PER_THREAD));
+}
+
+/* ---------------------------------------------------------- parallel loop */
+
+typedef struct loop {
+  const cvc_call *call;
+  int64_t tasks;
+  cvc_task function;
+  void *context;
+  atomic_int_fast64_t next;
+  atomic_bool stop;
+} loop;
+
+static double now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/** Take tasks until none is left; thread 0 polls the interrupt. */
+static void take_tasks(loop *l, int thread) {
+  bool polls = thread == 0 && l->call && l->call->interrupt;
+  double last = polls ? now() : 0;
+  while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
+    int64_t task = atomic_fetch_add_explicit(&l->next, 1,
+                                             memory_order_relaxed);
+    if (task >= l->tasks) break;
+    l->function(l->context, task, thread);
+    if (!polls || now() - last < POLL_SECONDS) continue;
+    if (l->call->interrupt(l->call->interrupt_data))
+      atomic_store_explicit(&l->stop, true, memory_order_relaxed);
+    last = now();
+  }
+}
+
+cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
+                        cvc_task function, void *context) {
+  loop l = {.call = call, .tasks = tasks, .function = function,
+            .context = context};
+  atomic_init(&l.next, 0);
+  atomic_init(&l.stop, false);
+#if defined(_OPENMP)
+  if (threads > 1) {
+    prepare_fork();
+#pragma omp parallel num_threads(threads)
+    take_tasks(&l, omp_get_thread_num());
+    return atomic_load(&l.stop) ? CVC_INTERRUPTED : CVC_OK;
+  }
+#endif
+  (void)threads;
+  take_tasks(&l, 0);
+  return atomic_load(&l.stop) ? CVC_INTERRUPTED : CVC_OK;
+}
+
+/* ---------------------------------------------------------------- scratch */
+
+cvc_status cvc_scratch_begin(cvc_scratch *scratch, const cvc_call *call,
+                             int64_t bytes) {
+  scratch->owned = false;
+  scratch->memory = NULL;
+  if (bytes == 0) return CVC_OK;
+  if (call && call->scratch) {
+    if (call->scratch_bytes < bytes) return CVC_BAD_ARGUMENT;
+    if ((uintptr_t)call->scratch % 64) return CVC_BAD_ARGUMENT;
+    scratch->memory = call->scratch;
+    return CVC_OK;
+  }
+  if (bytes < 0 || (uint64_t)bytes > SIZE_MAX - 64) return CVC_TOO_LARGE;
+  if (posix_memalign(&scratch->memory, 64, (size_t)bytes)) {
+    scratch->memory = NULL;
+    return CVC_NO_MEMORY;
+  }
+  scratch->owned = true;
+  return CVC_OK;
+}
+
+void cvc_scratch_end(cvc_scratch *scratch) {
+  if (scratch->owned) free(scratch->memory);
+}
