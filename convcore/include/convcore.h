@@ -92,7 +92,10 @@ typedef struct cvc_call {
 
 typedef enum cvc_dtype { CVC_F32 = 0, CVC_F64, CVC_U8, CVC_I64 } cvc_dtype;
 
-typedef enum cvc_layout { CVC_CHANNELS_FIRST = 0, CVC_CHANNELS_LAST } cvc_layout;
+typedef enum cvc_layout {
+  CVC_CHANNELS_FIRST = 0,
+  CVC_CHANNELS_LAST
+} cvc_layout;
 
 /** Permitted max |error| / max |result| on N(0,1) data: 3e-6, 2e-5, 2e-2. */
 typedef enum cvc_precision {
@@ -160,7 +163,8 @@ cvc_status cvc_conv_choose(const cvc_conv *conv, cvc_pass pass,
 
 /**
  * Pack weights once for many calls. The packed form is opaque and begins with
- * a format id; it serves the pass and descriptor it was made for, with any n.
+ * a format id; it serves the pass and descriptor it was made for. (Another n
+ * may choose another algorithm and then gives CVC_BAD_PACKING.)
  * `packed` is 64-byte aligned and has packed_size elements of the dtype.
  * Passes: CVC_FORWARD and CVC_BACKWARD_DATA.
  */
@@ -318,7 +322,7 @@ typedef enum cvc_space {
   CVC_SPACE_ARENA,
   CVC_SPACE_PARAMETERS,
   CVC_SPACE_GRADIENTS,
-  CVC_SPACE_STATE, /* the optimizer's */
+  CVC_SPACE_STATE,   /* the optimizer's */
   CVC_SPACE_EXTERNAL /* inputs and outputs; offset counts from array `index` */
 } cvc_space;
 
@@ -332,22 +336,22 @@ typedef struct cvc_operand {
 
 typedef enum cvc_step_kind {
   /*                          operands, in this order ([] may be NONE) */
-  CVC_STEP_CONV_PACK = 0,        /* w -> packed */
-  CVC_STEP_CONV_FORWARD,         /* x, w, [bias], [residual] -> y */
-  CVC_STEP_CONV_BACKWARD_DATA,   /* dy, w -> dx */
-  CVC_STEP_CONV_BACKWARD_WEIGHT, /* dy, x -> [dw], [db] */
-  CVC_STEP_POOL_FORWARD,         /* x -> y, [indices] */
-  CVC_STEP_POOL_BACKWARD,        /* dy, [indices] -> dx */
-  CVC_STEP_RELU_FORWARD,         /* x -> y */
-  CVC_STEP_RELU_BACKWARD,        /* dy, y -> dx */
-  CVC_STEP_ADD,                  /* a, b -> y */
-  CVC_STEP_TRANSPOSE,            /* x -> y */
-  CVC_STEP_COPY,                 /* x -> y */
+  CVC_STEP_CONV_PACK = 0,          /* w -> packed */
+  CVC_STEP_CONV_FORWARD,           /* x, w, [bias], [residual] -> y */
+  CVC_STEP_CONV_BACKWARD_DATA,     /* dy, w -> dx */
+  CVC_STEP_CONV_BACKWARD_WEIGHT,   /* dy, x -> [dw], [db] */
+  CVC_STEP_POOL_FORWARD,           /* x -> y, [indices] */
+  CVC_STEP_POOL_BACKWARD,          /* dy, [indices] -> dx */
+  CVC_STEP_RELU_FORWARD,           /* x -> y */
+  CVC_STEP_RELU_BACKWARD,          /* dy, y -> dx */
+  CVC_STEP_ADD,                    /* a, b -> y */
+  CVC_STEP_TRANSPOSE,              /* x -> y */
+  CVC_STEP_COPY,                   /* x -> y */
   CVC_STEP_CROSS_ENTROPY_FORWARD,  /* logits, target, [weight] -> loss */
   CVC_STEP_CROSS_ENTROPY_BACKWARD, /* dloss, logits, target, [weight]
                                       -> dlogits */
-  CVC_STEP_SGD,                  /* hyper, g -> p, [m]; hyper: the six
-                                    members of cvc_sgd as CVC_F64 */
+  CVC_STEP_SGD,                    /* hyper, g -> p, [m]; hyper: the six
+                                      members of cvc_sgd as CVC_F64 */
   CVC_STEP_KINDS
 } cvc_step_kind;
 

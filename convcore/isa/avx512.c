@@ -2,7 +2,7 @@
  * 14 x 2. */
 #if defined(__x86_64__) && !defined(CVC_NO_AVX512)
 #if defined(__clang__)
-#pragma clang attribute push(                                              \
+#pragma clang attribute push(                                               \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
     apply_to = function)
 #else

@@ -25,8 +25,8 @@
 /* -------------------------------------------------------------- float32 */
 
 typedef float f32_vector __attribute__((vector_size(CVC_VECTOR_BYTES)));
-typedef float f32_vector_u __attribute__((vector_size(CVC_VECTOR_BYTES),
-                                          aligned(4), may_alias));
+typedef float f32_vector_u
+    __attribute__((vector_size(CVC_VECTOR_BYTES), aligned(4), may_alias));
 typedef int32_t f32_integers __attribute__((vector_size(CVC_VECTOR_BYTES)));
 
 #define REAL float
@@ -40,8 +40,8 @@ typedef int32_t f32_integers __attribute__((vector_size(CVC_VECTOR_BYTES)));
 /* -------------------------------------------------------------- float64 */
 
 typedef double f64_vector __attribute__((vector_size(CVC_VECTOR_BYTES)));
-typedef double f64_vector_u __attribute__((vector_size(CVC_VECTOR_BYTES),
-                                           aligned(8), may_alias));
+typedef double f64_vector_u
+    __attribute__((vector_size(CVC_VECTOR_BYTES), aligned(8), may_alias));
 typedef int64_t f64_integers __attribute__((vector_size(CVC_VECTOR_BYTES)));
 
 #define REAL double

@@ -42,22 +42,76 @@ typedef struct cvc_tile {
 
 #define CVC_CHUNK 256
 
-/** Taps of one output pixel of a channels-last pooling window. */
+/**
+ * A row of output pixels whose pooling windows have the same valid taps, in
+ * channels-last memory. x is the first valid tap of the first pixel's window.
+ */
 typedef struct cvc_window {
-  const ptrdiff_t *offset; /* of each valid tap, from x */
-  const uint8_t *tap;      /* its number in the window; for max indices */
+  ptrdiff_t pixels, channels;
+  ptrdiff_t x_step, y_step; /* from a pixel to the next; >= channels */
+  const ptrdiff_t *offset;  /* of each valid tap, from x; offset[0] is 0 */
+  const int32_t *tap;       /* its number in the whole window */
   ptrdiff_t taps;
 } cvc_window;
+
+/**
+ * Winograd tiles, all channels of one tile a call. nh x nw points (1 x nw in
+ * one dimension), of which one is every *_point elements.
+ */
+typedef struct cvc_winograd_input {
+  int nh, nw;
+  const void *const *pixels; /* [nh][nw], NULL in the padding */
+  ptrdiff_t channels;
+  void *v; /* v[point][channels] = B^T d B */
+  ptrdiff_t v_point;
+} cvc_winograd_input;
+
+typedef struct cvc_winograd_output {
+  int nh, nw, mh, mw;
+  const void *m; /* m[point][channels] */
+  ptrdiff_t m_point, channels;
+  int height, width; /* the part of mh x mw inside y */
+  void *y;           /* y = activation(A^T m A + bias + residual) */
+  ptrdiff_t y_row, y_column;
+  const void *bias;     /* [channels] or NULL */
+  const void *residual; /* strides of y, or NULL */
+  int relu;
+} cvc_winograd_output;
+
+typedef struct cvc_winograd_filter {
+  int nh, nw, rw;
+  const void *w; /* filter [rh][rw] of every column */
+  ptrdiff_t w_column;
+  int columns, width; /* columns from `columns` to `width` become 0 */
+  int turned;         /* by 180 degrees */
+  void *u;            /* u[point][width] = G w G^T */
+  ptrdiff_t u_point;
+} cvc_winograd_filter;
 
 /* One line a kernel: return type, name, arguments. */
 #define CVC_KERNELS(X)                                                        \
   X(void, tile, (const cvc_tile *tile))                                       \
+  X(void, winograd_input, (const cvc_winograd_input *tile))                   \
+  /* 0 when a result is infinite or NaN before bias and residual */           \
+  X(int, winograd_output, (const cvc_winograd_output *tile))                  \
+  X(void, winograd_filter, (const cvc_winograd_filter *tile))                 \
+  /* index[pixel][channel]: the tap of the maximum, index_bytes 1 (uint8) or  \
+   * 4 (int32), or 0: not wanted */                                           \
   X(void, max_pool,                                                           \
-    (ptrdiff_t channels, const cvc_window *window, const void *x, void *y,    \
-     uint8_t *index))                                                         \
-  X(void, sum_pool,                                                           \
-    (ptrdiff_t channels, const cvc_window *window, double scale,              \
-     const void *x, void *y))                                                 \
+    (const cvc_window *window, const void *x, void *y, void *index,           \
+     int index_bytes))                                                        \
+  X(void, average_pool,                                                       \
+    (const cvc_window *window, double divisor, const void *x, void *y))       \
+  X(void, average_pool_backward,                                              \
+    (const cvc_window *window, double divisor, const void *dy, void *dx))     \
+  /* offset: by tap number, 256 of them */                                    \
+  X(void, max_pool_backward,                                                  \
+    (const cvc_window *window, const uint8_t *index, const void *dy,          \
+     void *dx))                                                               \
+  /* dx[index*x_step + channel] += dy; taps and their offsets are not used */ \
+  X(void, max_pool_scatter,                                                   \
+    (const cvc_window *window, const int64_t *index, const void *dy,          \
+     void *dx))                                                               \
   X(void, relu_forward, (ptrdiff_t size, const void *x, void *y))             \
   X(void, relu_backward,                                                      \
     (ptrdiff_t size, const void *dy, const void *y, void *dx))                \

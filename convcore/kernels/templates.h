@@ -1,9 +1,8 @@
 /** All templates for one element type; included by instantiate.h twice. */
-#include "tile.inc"
-
 #include "elementwise.inc"
-
 #include "pool.inc"
+#include "tile.inc"
+#include "winograd.inc"
 
 #undef REAL
 #undef VL

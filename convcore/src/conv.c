@@ -62,44 +62,49 @@ cvc_status cvc_conv_output_size(const cvc_conv *conv, int64_t out[3]) {
   return CVC_OK;
 }
 
-/* ----------------------------------------------------------------- choice */
+/* ------------------------------------------------------ choice, packing */
 
 cvc_status cvc_conv_choose(const cvc_conv *conv, cvc_pass pass,
                            cvc_algorithm *chosen) {
   int64_t out[3];
+  cvc_choice choice;
   CVC_TRY(cvc_conv_output_size(conv, out));
   if (!chosen || pass < CVC_FORWARD || pass > CVC_BACKWARD_WEIGHT)
     return CVC_BAD_ARGUMENT;
-  if (conv->algorithm == CVC_WINOGRAD) return CVC_UNSUPPORTED;
-  *chosen = conv->algorithm == CVC_AUTO ? CVC_DIRECT : conv->algorithm;
+  CVC_TRY(cvc_choose(conv, pass, &choice));
+  *chosen = choice.algorithm;
   return CVC_OK;
 }
 
-/* ---------------------------------------------------------------- packing */
-
-static cvc_status check_pack_pass(const cvc_conv *conv, cvc_pass pass) {
+/** The choice for packed weights, whatever the descriptor says of them. */
+static cvc_status choose_packed(const cvc_conv *conv, cvc_pass pass,
+                                cvc_choice *choice) {
   int64_t out[3];
   CVC_TRY(cvc_conv_output_size(conv, out));
-  return pass == CVC_FORWARD || pass == CVC_BACKWARD_DATA ? CVC_OK
-                                                          : CVC_BAD_ARGUMENT;
+  if (pass != CVC_FORWARD && pass != CVC_BACKWARD_DATA) return CVC_BAD_ARGUMENT;
+  cvc_conv packed = *conv;
+  packed.weights = CVC_WEIGHTS_PACKED;
+  return cvc_choose(&packed, pass, choice);
 }
 
 cvc_status cvc_conv_packed_size(const cvc_conv *conv, cvc_pass pass,
                                 int64_t *packed_size) {
-  CVC_TRY(check_pack_pass(conv, pass));
+  cvc_choice choice;
+  CVC_TRY(choose_packed(conv, pass, &choice));
   if (!packed_size) return CVC_BAD_ARGUMENT;
-  *packed_size = cvc_packed_elements(conv, pass);
+  *packed_size = cvc_packed_elements(conv, pass, choice);
   return CVC_OK;
 }
 
 cvc_status cvc_conv_pack(const cvc_conv *conv, cvc_pass pass, const void *w,
                          void *packed, const cvc_call *call) {
-  CVC_TRY(check_pack_pass(conv, pass));
+  cvc_choice choice;
+  CVC_TRY(choose_packed(conv, pass, &choice));
   if (!w || !packed || (uintptr_t)packed % 64) return CVC_BAD_ARGUMENT;
   const int64_t bytes = cvc_dtype_bytes(conv->dtype);
   CVC_TRY(cvc_check_disjoint(w, cvc_conv_w_elements(conv) * bytes, packed,
-                             cvc_packed_elements(conv, pass) * bytes));
-  return cvc_pack_panels(conv, pass, w, packed, call);
+                             cvc_packed_elements(conv, pass, choice) * bytes));
+  return cvc_pack(conv, pass, choice, w, packed, call);
 }
 
 /* ------------------------------------------------------------------ runs */
@@ -120,8 +125,8 @@ static bool converts(const cvc_conv *conv, int64_t channels,
          cvc_volume(size) > 1;
 }
 
-static parts parts_of(const cvc_conv *conv, cvc_pass pass,
-                      cvc_algorithm algorithm, bool residual, int threads) {
+static parts parts_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
+                      bool residual, int threads) {
   int64_t out[3];
   cvc_conv_out(conv, out);
   parts p = {0};
@@ -131,10 +136,13 @@ static parts parts_of(const cvc_conv *conv, cvc_pass pass,
     p.y = padded(cvc_conv_y_elements(conv), conv);
   if (residual) p.residual = p.y;
   if (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PLAIN)
-    p.packed = padded(cvc_packed_elements(conv, pass), conv);
+    p.packed = padded(cvc_packed_elements(conv, pass, choice), conv);
   if (pass == CVC_BACKWARD_WEIGHT)
-    p.algorithm = cvc_weight_scratch(conv, threads, algorithm == CVC_IM2COL);
-  else if (algorithm == CVC_IM2COL)
+    p.algorithm =
+        cvc_weight_scratch(conv, threads, choice.algorithm == CVC_IM2COL);
+  else if (choice.algorithm == CVC_WINOGRAD)
+    p.algorithm = cvc_winograd_scratch(conv, pass, choice.m, threads);
+  else if (choice.algorithm == CVC_IM2COL)
     /* Infinite weights send im2col to the direct algorithm. */
     p.algorithm = cvc_max(cvc_im2col_scratch(conv, pass, threads),
                           cvc_direct_scratch(conv, pass, threads));
@@ -157,11 +165,15 @@ static int threads_of(const cvc_conv *conv, const cvc_call *call) {
 
 cvc_status cvc_conv_scratch(const cvc_conv *conv, cvc_pass pass, int threads,
                             int64_t *scratch_bytes) {
-  cvc_algorithm algorithm;
-  CVC_TRY(cvc_conv_choose(conv, pass, &algorithm));
-  if (!scratch_bytes || threads < 0) return CVC_BAD_ARGUMENT;
+  int64_t out[3];
+  cvc_choice choice;
+  CVC_TRY(cvc_conv_output_size(conv, out));
+  if (!scratch_bytes || threads < 0 || pass < CVC_FORWARD ||
+      pass > CVC_BACKWARD_WEIGHT)
+    return CVC_BAD_ARGUMENT;
+  CVC_TRY(cvc_choose(conv, pass, &choice));
   const cvc_call call = {.threads = threads};
-  const parts p = parts_of(conv, pass, algorithm, pass == CVC_FORWARD,
+  const parts p = parts_of(conv, pass, choice, pass == CVC_FORWARD,
                            threads_of(conv, &call));
   *scratch_bytes = total(&p);
   return CVC_OK;
@@ -174,15 +186,15 @@ typedef struct arrays {
 } arrays;
 
 static cvc_status check_arrays(const cvc_conv *conv, cvc_pass pass,
-                               const arrays *a) {
+                               cvc_choice choice, const arrays *a) {
   const int64_t bytes = cvc_dtype_bytes(conv->dtype);
   const int64_t x = cvc_conv_x_elements(conv) * bytes;
   const int64_t y = cvc_conv_y_elements(conv) * bytes;
-  const int64_t w = (pass != CVC_BACKWARD_WEIGHT &&
-                             conv->weights == CVC_WEIGHTS_PACKED
-                         ? cvc_packed_elements(conv, pass)
-                         : cvc_conv_w_elements(conv)) *
-                    bytes;
+  const int64_t w =
+      (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PACKED
+           ? cvc_packed_elements(conv, pass, choice)
+           : cvc_conv_w_elements(conv)) *
+      bytes;
   const int64_t k = conv->k * bytes;
   const int64_t target = pass == CVC_FORWARD         ? y
                          : pass == CVC_BACKWARD_DATA ? x
@@ -190,8 +202,8 @@ static cvc_status check_arrays(const cvc_conv *conv, cvc_pass pass,
   const struct {
     const void *array;
     int64_t bytes;
-  } inputs[] = {{a->x, x}, {a->y, y}, {a->w, w}, {a->bias, k},
-                {a->residual, y}};
+  } inputs[] = {
+      {a->x, x}, {a->y, y}, {a->w, w}, {a->bias, k}, {a->residual, y}};
   for (int i = 0; i < 5; i++) {
     if ((uintptr_t)inputs[i].array % (uintptr_t)bytes) return CVC_BAD_ARGUMENT;
     CVC_TRY(cvc_check_disjoint(a->target, target, inputs[i].array,
@@ -203,7 +215,7 @@ static cvc_status check_arrays(const cvc_conv *conv, cvc_pass pass,
     return CVC_BAD_ARGUMENT;
   CVC_TRY(cvc_check_disjoint(a->target, target, a->db, k));
   if (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PACKED)
-    return cvc_check_packed(conv, pass, a->w);
+    return cvc_check_packed(conv, pass, choice, a->w);
   return CVC_OK;
 }
 
@@ -211,27 +223,26 @@ static cvc_status check_arrays(const cvc_conv *conv, cvc_pass pass,
 static bool padding_meets_infinity(const cvc_conv *conv, cvc_pass pass,
                                    const void *packed) {
   bool pads = false;
-  for (int i = 0; i < 3; i++)
-    pads |= conv->pad_before[i] || conv->pad_after[i];
+  for (int i = 0; i < 3; i++) pads |= conv->pad_before[i] || conv->pad_after[i];
   return pass == CVC_FORWARD && pads &&
          !((const cvc_packed *)packed)->all_finite;
 }
 
-static cvc_status run_algorithm(const cvc_conv_job *job, cvc_pass pass,
-                                cvc_algorithm algorithm) {
+static cvc_status run_algorithm(const cvc_conv_job *job, cvc_pass pass) {
+  const cvc_algorithm algorithm = job->choice.algorithm;
   const bool im2col = algorithm == CVC_IM2COL;
   if (pass == CVC_BACKWARD_WEIGHT) return cvc_weight_backward(job, im2col);
+  if (algorithm == CVC_WINOGRAD) return cvc_winograd_run(job, pass);
   const bool direct =
       !im2col || padding_meets_infinity(job->conv, pass, job->packed);
   if (pass == CVC_FORWARD)
     return direct ? cvc_direct_forward(job) : cvc_im2col_forward(job);
-  return direct ? cvc_direct_backward_data(job)
-                : cvc_im2col_backward_data(job);
+  return direct ? cvc_direct_backward_data(job) : cvc_im2col_backward_data(job);
 }
 
 /** Convert and pack what the scratch has room for, run, convert back. */
 static cvc_status run_in_scratch(const cvc_conv *conv, cvc_pass pass,
-                                 cvc_algorithm algorithm, const parts *p,
+                                 cvc_choice choice, const parts *p,
                                  const arrays *a, int threads,
                                  const cvc_call *call, char *scratch) {
   int64_t out[3];
@@ -240,6 +251,7 @@ static cvc_status run_in_scratch(const cvc_conv *conv, cvc_pass pass,
   char *x = scratch, *y = x + p->x, *residual = y + p->y;
   char *packed = residual + p->residual;
   cvc_conv_job job = {.conv = conv,
+                      .choice = choice,
                       .call = call,
                       .threads = threads,
                       .x = a->x,
@@ -251,12 +263,12 @@ static cvc_status run_in_scratch(const cvc_conv *conv, cvc_pass pass,
                       .db = a->db,
                       .scratch = packed + p->packed};
   if (p->packed) {
-    CVC_TRY(cvc_pack_panels(conv, pass, a->w, packed, call));
+    CVC_TRY(cvc_pack(conv, pass, choice, a->w, packed, call));
     job.packed = packed;
   }
   if (p->x && a->x) {
-    CVC_TRY(cvc_transpose(conv->dtype, conv->n, conv->c, pixels, a->x, x,
-                          call));
+    CVC_TRY(
+        cvc_transpose(conv->dtype, conv->n, conv->c, pixels, a->x, x, call));
     job.x = x;
   }
   if (p->y && a->y) {
@@ -271,29 +283,30 @@ static cvc_status run_in_scratch(const cvc_conv *conv, cvc_pass pass,
   }
   if (pass == CVC_FORWARD && p->y) job.target = y;
   if (pass == CVC_BACKWARD_DATA && p->x) job.target = x;
-  CVC_TRY(run_algorithm(&job, pass, algorithm));
+  CVC_TRY(run_algorithm(&job, pass));
   if (job.target == a->target) return CVC_OK;
   return pass == CVC_FORWARD
              ? cvc_transpose(conv->dtype, conv->n, out_pixels, conv->k,
                              job.target, a->target, call)
-             : cvc_transpose(conv->dtype, conv->n, pixels, conv->c,
-                             job.target, a->target, call);
+             : cvc_transpose(conv->dtype, conv->n, pixels, conv->c, job.target,
+                             a->target, call);
 }
 
-static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass,
-                           const arrays *a, const cvc_call *call) {
-  cvc_algorithm algorithm;
-  CVC_TRY(cvc_conv_choose(conv, pass, &algorithm));
-  CVC_TRY(check_arrays(conv, pass, a));
+static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass, const arrays *a,
+                           const cvc_call *call) {
+  int64_t out[3];
+  cvc_choice choice;
+  CVC_TRY(cvc_conv_output_size(conv, out));
+  CVC_TRY(cvc_choose(conv, pass, &choice));
+  CVC_TRY(check_arrays(conv, pass, choice, a));
   /* Without images there is nothing to write, but the sums over them. */
   if (conv->n == 0 && pass != CVC_BACKWARD_WEIGHT) return CVC_OK;
   const int threads = threads_of(conv, call);
-  const parts p =
-      parts_of(conv, pass, algorithm, a->residual != NULL, threads);
+  const parts p = parts_of(conv, pass, choice, a->residual != NULL, threads);
   cvc_scratch scratch;
   CVC_TRY(cvc_scratch_begin(&scratch, call, total(&p)));
-  cvc_status status = run_in_scratch(conv, pass, algorithm, &p, a, threads,
-                                     call, scratch.memory);
+  cvc_status status =
+      run_in_scratch(conv, pass, choice, &p, a, threads, call, scratch.memory);
   cvc_scratch_end(&scratch);
   return status;
 }

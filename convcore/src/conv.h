@@ -32,6 +32,10 @@ typedef struct cvc_region {
 int64_t cvc_axis_regions(const cvc_axis *axis, int64_t begin, int64_t end,
                          cvc_region *regions);
 
+/** Outputs low..high-1 of axis `i` are those whose `tap` lies inside x. */
+void cvc_tap_outputs(const cvc_conv *conv, int i, int64_t tap, int64_t *low,
+                     int64_t *high);
+
 /** Forward axis `i` of a convolution. */
 cvc_axis cvc_axis_forward(const cvc_conv *conv, int i);
 
@@ -54,6 +58,19 @@ int64_t cvc_conv_w_elements(const cvc_conv *conv);
 /** Output size of a checked descriptor. */
 void cvc_conv_out(const cvc_conv *conv, int64_t out[3]);
 
+/* ----------------------------------------------------- conv_choose.c */
+
+/** What a pass will run: an algorithm, and for Winograd its F(m, r). */
+typedef struct cvc_choice {
+  cvc_algorithm algorithm;
+  int m; /* outputs of a tile along an axis of more than one filter tap */
+  double cycles; /* predicted, of one thread; 0: not predicted */
+} cvc_choice;
+
+/** CVC_AUTO resolved; CVC_UNSUPPORTED when the one named cannot do it. The
+ * descriptor has been checked. */
+cvc_status cvc_choose(const cvc_conv *conv, cvc_pass pass, cvc_choice *choice);
+
 /* ------------------------------------------------------- conv_pack.c */
 
 /** Produced channels are packed in panels of `nr`, the last one as wide as
@@ -69,11 +86,14 @@ static inline int64_t cvc_panel_width(int64_t produced, int64_t panel,
 
 /**
  * Packed weights: this header, 64 bytes long, then
- * panels[group][panel][tap][reduced][width].
+ *   panels[group][panel][tap][reduced][width]                        and for
+ * Winograd, beginning at the next multiple of 64 bytes,
+ *   u[group][panel][point][reduced][width].
+ * Winograd keeps the panels for tiles whose result is not finite.
  */
 typedef struct cvc_packed {
   uint32_t magic;
-  uint16_t format; /* CVC_FORMAT_PANELS */
+  uint16_t format; /* CVC_FORMAT_PANELS, or CVC_FORMAT_WINOGRAD + m */
   uint16_t dtype;
   uint16_t pass;
   uint16_t nr;
@@ -82,19 +102,24 @@ typedef struct cvc_packed {
   int64_t reserved;
 } cvc_packed;
 
-enum { CVC_FORMAT_PANELS = 1 };
+enum { CVC_FORMAT_PANELS = 1, CVC_FORMAT_WINOGRAD = 16 };
 
-int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass);
-cvc_status cvc_pack_panels(const cvc_conv *conv, cvc_pass pass, const void *w,
-                           void *packed, const cvc_call *call);
+int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
+                            cvc_choice choice);
+cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
+                    const void *w, void *packed, const cvc_call *call);
 
 /** CVC_BAD_PACKING unless `packed` was made for this descriptor and pass. */
 cvc_status cvc_check_packed(const cvc_conv *conv, cvc_pass pass,
-                            const void *packed);
+                            cvc_choice choice, const void *packed);
 
-/** Panel of a group, element [tap][reduced][width] = 0. */
+/** The panel [tap][reduced][width] of a group. */
 const void *cvc_packed_panel(const cvc_conv *conv, cvc_pass pass,
                              const void *packed, int64_t group, int64_t panel);
+
+/** Winograd's part behind the panels. */
+const void *cvc_packed_points(const cvc_conv *conv, cvc_pass pass,
+                              const void *packed);
 
 /* ------------------------------------------------------- conv_tiles.c */
 
@@ -109,6 +134,7 @@ void cvc_run_tiles(const cvc_kernels *kernels, cvc_tile *tile, int64_t rows,
  * pass does not use them. */
 typedef struct cvc_conv_job {
   const cvc_conv *conv;
+  cvc_choice choice;
   const cvc_call *call;
   int threads;
   const void *x, *y, *packed, *bias, *residual; /* y: dy when backward */
@@ -122,6 +148,13 @@ int64_t cvc_direct_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_direct_forward(const cvc_conv_job *job);
 cvc_status cvc_direct_backward_data(const cvc_conv_job *job);
 
+/** The outputs of a rectangle of one plane (image, output depth), all
+ * channels of a group, by the calling thread; scratch of one thread. Stride 1
+ * for CVC_BACKWARD_DATA. */
+void cvc_direct_rectangle(const cvc_conv_job *job, cvc_pass pass, void *scratch,
+                          int64_t plane, int64_t group, int64_t row,
+                          int64_t rows, int64_t column, int64_t columns);
+
 int64_t cvc_weight_scratch(const cvc_conv *conv, int threads, bool im2col);
 cvc_status cvc_weight_backward(const cvc_conv_job *job, bool im2col);
 
@@ -134,5 +167,17 @@ cvc_status cvc_im2col_backward_data(const cvc_conv_job *job);
  * x[d][h][w][channels], `c` channels from the first at x; 0 in the padding. */
 void cvc_im2col(const cvc_conv *conv, const void *x, int64_t channels,
                 int64_t c, int64_t first, int64_t count, void *columns);
+
+/* conv_winograd.c: forward and backward-data, stride 1 */
+int64_t cvc_winograd_points(const cvc_conv *conv, int m);
+/** Tiles of all images, and the blocks they are cut into. */
+void cvc_winograd_blocks(const cvc_conv *conv, cvc_pass pass, int m,
+                         int64_t *tiles, int64_t *blocks);
+void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
+                       int64_t group, int64_t panel, int64_t begin, int64_t end,
+                       const void *w, void *points);
+int64_t cvc_winograd_scratch(const cvc_conv *conv, cvc_pass pass, int m,
+                             int threads);
+cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass);
 
 #endif /* CVC_CONV_H */

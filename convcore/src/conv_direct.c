@@ -19,8 +19,8 @@ typedef struct direct {
   cvc_channels ch;
   const void *source;
   void *target;
-  int64_t bytes;                             /* of an element */
-  int64_t source_channels, target_channels;  /* of all groups */
+  int64_t bytes;                            /* of an element */
+  int64_t source_channels, target_channels; /* of all groups */
   int64_t source_size[3], target_size[3];
   cvc_axis axis[3];
   /* Planes are (image, output depth); a task is a block of planes, rows and
@@ -38,9 +38,8 @@ typedef struct workspace {
 
 static int64_t workspace_bytes(const cvc_conv *conv) {
   int64_t regions = 2 * (conv->kernel[1] + conv->kernel[2]) + 2;
-  int64_t bytes =
-      2 * cvc_volume(conv->kernel) * (int64_t)sizeof(ptrdiff_t) +
-      regions * (int64_t)sizeof(cvc_region);
+  int64_t bytes = 2 * cvc_volume(conv->kernel) * (int64_t)sizeof(ptrdiff_t) +
+                  regions * (int64_t)sizeof(cvc_region);
   return cvc_round_up(bytes, 64);
 }
 
@@ -70,8 +69,8 @@ static void set_runs(const direct *d, const valid *taps, int64_t width,
   const cvc_axis *axis = d->axis;
   const int64_t *kernel = d->job->conv->kernel;
   const int64_t reduced = d->ch.reduced, sc = d->source_channels;
-  const bool merge = reduced == sc && axis[2].offset_step == 1 &&
-                     axis[2].tap_step == 1;
+  const bool merge =
+      reduced == sc && axis[2].offset_step == 1 && axis[2].tap_step == 1;
   const int64_t last = taps->high[2] - taps->low[2];
   const int64_t count = merge ? cvc_min(last, 1) : last;
   int64_t runs = 0;
@@ -86,8 +85,7 @@ static void set_runs(const direct *d, const valid *taps, int64_t width,
         const int64_t r = axis[1].tap + jh * axis[1].tap_step;
         const int64_t s = axis[2].tap + jw * axis[2].tap_step;
         space->a_run[runs] =
-            ((at_d * d->source_size[1] + at_h) * d->source_size[2] + at_w) *
-            sc;
+            ((at_d * d->source_size[1] + at_h) * d->source_size[2] + at_w) * sc;
         space->b_run[runs] =
             ((t * kernel[1] + r) * kernel[2] + s) * reduced * width;
         runs++;
@@ -106,8 +104,7 @@ static void run_rectangle(const direct *d, cvc_tile *tile, int64_t rows,
   const int64_t a_down =
       axis[1].source_step * d->source_size[2] * d->source_channels;
   const int64_t a_across = axis[2].source_step * d->source_channels;
-  const int64_t c_down =
-      axis[1].step * d->target_size[2] * d->target_channels;
+  const int64_t c_down = axis[1].step * d->target_size[2] * d->target_channels;
   const int64_t c_across = axis[2].step * d->target_channels;
 
   const int64_t mr = d->kernels->mr;
@@ -136,10 +133,8 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
   const cvc_conv_job *job = d->job;
   const cvc_axis *axis = d->axis;
   const int64_t image = plane / axis[0].count, od = plane % axis[0].count;
-  const int64_t width =
-      cvc_panel_width(d->ch.produced, panel, d->kernels);
-  const int64_t first_channel =
-      group * d->ch.produced + panel * d->kernels->nr;
+  const int64_t width = cvc_panel_width(d->ch.produced, panel, d->kernels);
+  const int64_t first_channel = group * d->ch.produced + panel * d->kernels->nr;
   cvc_region depth;
   cvc_axis_regions(&axis[0], od, od + 1, &depth);
 
@@ -149,10 +144,9 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
       .b_run = space->b_run,
       .a_step = 1,
       .b_step = width,
-      .columns =
-          (int)cvc_min(width, d->ch.produced - panel * d->kernels->nr),
-      .bias = job->bias ? cvc_at_const(job->bias, first_channel, d->bytes)
-                        : NULL,
+      .columns = (int)cvc_min(width, d->ch.produced - panel * d->kernels->nr),
+      .bias =
+          job->bias ? cvc_at_const(job->bias, first_channel, d->bytes) : NULL,
       .relu = d->pass == CVC_FORWARD &&
               job->conv->activation == CVC_ACTIVATION_RELU,
   };
@@ -176,10 +170,10 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
       const int64_t at = target_pixel * d->target_channels + first_channel;
       run_rectangle(
           d, &tile, rows[i].count, columns[j].count,
-          cvc_at_const(d->source,
-                       source_pixel * d->source_channels +
-                           group * d->ch.reduced,
-                       d->bytes),
+          cvc_at_const(
+              d->source,
+              source_pixel * d->source_channels + group * d->ch.reduced,
+              d->bytes),
           cvc_at(d->target, at, d->bytes),
           job->residual ? cvc_at_const(job->residual, at, d->bytes) : NULL);
     }
@@ -202,8 +196,8 @@ static void direct_task(void *context, int64_t task, int thread) {
       &d->axis[1], row, cvc_min(row + d->block_rows, d->axis[1].count),
       space.rows);
   const int64_t n_columns = cvc_axis_regions(
-      &d->axis[2], column,
-      cvc_min(column + d->block_columns, d->axis[2].count), space.columns);
+      &d->axis[2], column, cvc_min(column + d->block_columns, d->axis[2].count),
+      space.columns);
   const int64_t plane_end = cvc_min(plane + d->block_planes, d->planes);
   for (int64_t panel = split * d->panels / d->panel_splits;
        panel < (split + 1) * d->panels / d->panel_splits; panel++)
@@ -222,8 +216,12 @@ static bool is_pointwise(const cvc_conv *conv) {
 }
 
 static void make_line(direct *d, int64_t pixels) {
-  const cvc_axis one = {.step = 1, .count = 1, .source_size = 1,
-                        .source_step = 1, .taps = 1, .offset_step = 1,
+  const cvc_axis one = {.step = 1,
+                        .count = 1,
+                        .source_size = 1,
+                        .source_step = 1,
+                        .taps = 1,
+                        .offset_step = 1,
                         .tap_step = 1};
   for (int i = 0; i < 3; i++) {
     d->axis[i] = one;
@@ -250,13 +248,13 @@ static void set_blocks(direct *d) {
         cvc_min(BLOCK_BYTES / (rows * row_bytes), d->planes / enough), 1);
   } else if (row_bytes <= BLOCK_BYTES && rows > 1) {
     const int64_t parts = cvc_ceil_div(enough, d->planes);
-    d->block_rows = cvc_max(
-        cvc_min(BLOCK_BYTES / row_bytes, cvc_ceil_div(rows, parts)), 1);
+    d->block_rows =
+        cvc_max(cvc_min(BLOCK_BYTES / row_bytes, cvc_ceil_div(rows, parts)), 1);
   } else {
     const int64_t parts = cvc_max(cvc_ceil_div(row_bytes, BLOCK_BYTES),
                                   cvc_ceil_div(enough, d->planes * rows));
-    d->block_columns = cvc_min(
-        columns, cvc_round_up(cvc_ceil_div(columns, parts), 2 * mr));
+    d->block_columns =
+        cvc_min(columns, cvc_round_up(cvc_ceil_div(columns, parts), 2 * mr));
   }
   d->plane_blocks = cvc_ceil_div(d->planes, d->block_planes);
   d->row_blocks = cvc_ceil_div(rows, d->block_rows);
@@ -277,8 +275,8 @@ static cvc_status run_direct(direct *d) {
   set_blocks(d);
   const int64_t tasks = d->plane_blocks * d->row_blocks * d->column_blocks *
                         d->ch.groups * d->panel_splits;
-  return cvc_parallel(d->job->call, (int)cvc_min(d->job->threads, tasks),
-                      tasks, direct_task, d);
+  return cvc_parallel(d->job->call, (int)cvc_min(d->job->threads, tasks), tasks,
+                      direct_task, d);
 }
 
 static direct direct_of(const cvc_conv_job *job, cvc_pass pass) {
@@ -307,6 +305,25 @@ int64_t cvc_direct_scratch(const cvc_conv *conv, cvc_pass pass, int threads) {
   return threads * workspace_bytes(conv);
 }
 
+void cvc_direct_rectangle(const cvc_conv_job *job, cvc_pass pass, void *scratch,
+                          int64_t plane, int64_t group, int64_t row,
+                          int64_t rows, int64_t column, int64_t columns) {
+  cvc_conv_job local = *job;
+  local.scratch = scratch;
+  direct d = direct_of(&local, pass);
+  for (int i = 0; i < 3; i++)
+    d.axis[i] = pass == CVC_FORWARD ? cvc_axis_forward(job->conv, i)
+                                    : cvc_axis_backward(job->conv, i, 0);
+  const workspace space = workspace_of(&d, 0);
+  const int64_t n_rows =
+      cvc_axis_regions(&d.axis[1], row, row + rows, space.rows);
+  const int64_t n_columns =
+      cvc_axis_regions(&d.axis[2], column, column + columns, space.columns);
+  for (int64_t p = 0; p < cvc_panels(d.ch.produced, d.kernels); p++)
+    run_plane(&d, &space, plane, group, p, space.rows, n_rows, space.columns,
+              n_columns);
+}
+
 cvc_status cvc_direct_forward(const cvc_conv_job *job) {
   const cvc_conv *conv = job->conv;
   direct d = direct_of(job, CVC_FORWARD);
@@ -330,9 +347,9 @@ cvc_status cvc_direct_backward_data(const cvc_conv_job *job) {
   for (int i = 0; i < 3; i++)
     remainders[i] = cvc_min(conv->stride[i], conv->size[i]);
   for (int64_t at = 0; at < cvc_volume(remainders); at++) {
-    const int64_t remainder[3] = {
-        at / (remainders[1] * remainders[2]),
-        at / remainders[2] % remainders[1], at % remainders[2]};
+    const int64_t remainder[3] = {at / (remainders[1] * remainders[2]),
+                                  at / remainders[2] % remainders[1],
+                                  at % remainders[2]};
     for (int i = 0; i < 3; i++)
       d.axis[i] = cvc_axis_backward(conv, i, remainder[i]);
     d.planes = conv->n * d.axis[0].count;

@@ -38,6 +38,19 @@ cvc_channels cvc_conv_channels(const cvc_conv *conv, cvc_pass pass) {
   return (cvc_channels){.reduced = k, .produced = c, .groups = conv->groups};
 }
 
+void cvc_tap_outputs(const cvc_conv *conv, int i, int64_t tap, int64_t *low,
+                     int64_t *high) {
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  const int64_t at = tap * conv->dilation[i] - conv->pad_before[i];
+  const int64_t room = conv->size[i] - at; /* o*stride < room */
+  *low = cvc_min(cvc_ceil_div(cvc_max(-at, 0), conv->stride[i]), out[i]);
+  *high =
+      room <= 0
+          ? *low
+          : cvc_max(*low, cvc_min(cvc_ceil_div(room, conv->stride[i]), out[i]));
+}
+
 cvc_axis cvc_axis_forward(const cvc_conv *conv, int i) {
   int64_t out[3];
   cvc_conv_out(conv, out);
@@ -104,8 +117,8 @@ int64_t cvc_axis_regions(const cvc_axis *axis, int64_t begin, int64_t end,
       int64_t reach = axis->offset_step > 0
                           ? axis->offset + (axis->taps - 1) * axis->offset_step
                           : axis->offset;
-      int64_t last = floor_div(axis->source_size - 1 - reach,
-                               axis->source_step);
+      int64_t last =
+          floor_div(axis->source_size - 1 - reach, axis->source_step);
       region.count = cvc_max(cvc_min(last + 1, end) - i, 1);
     } else {
       while (i + region.count < end) {

@@ -155,8 +155,7 @@ static void forward_task(void *context, int64_t task, int thread) {
         .b_step = width,
         .c = cvc_at(job->target, at, m->bytes),
         .c_row = conv->k,
-        .columns =
-            (int)cvc_min(width, m->ch.produced - panel * m->kernels->nr),
+        .columns = (int)cvc_min(width, m->ch.produced - panel * m->kernels->nr),
         .bias = job->bias ? cvc_at_const(job->bias, k, m->bytes) : NULL,
         .residual =
             job->residual ? cvc_at_const(job->residual, at, m->bytes) : NULL,
@@ -180,21 +179,19 @@ static void backward_task(void *context, int64_t task, int thread) {
   const int64_t size = cvc_volume(conv->size);
   const int64_t taps = cvc_volume(conv->kernel);
   void *columns = columns_of(m, thread);
-  gather g = {.x = cvc_at(job->target,
-                          image * conv->c * size + group * m->ch.produced,
-                          m->bytes),
-              .channels = conv->c,
-              .c = m->ch.produced,
-              .bytes = m->bytes,
-              .kernels = m->kernels};
+  gather g = {
+      .x = cvc_at(job->target, image * conv->c * size + group * m->ch.produced,
+                  m->bytes),
+      .channels = conv->c,
+      .c = m->ch.produced,
+      .bytes = m->bytes,
+      .kernels = m->kernels};
   for (int64_t pixel = 0; pixel < size; pixel++)
-    memset(cvc_at(g.x, pixel * conv->c, m->bytes), 0,
-           (size_t)(g.c * m->bytes));
+    memset(cvc_at(g.x, pixel * conv->c, m->bytes), 0, (size_t)(g.c * m->bytes));
   for (int64_t first = 0; first < m->pixels; first += m->block) {
     const int64_t count = cvc_min(m->block, m->pixels - first);
     const void *dy = cvc_at_const(
-        job->y,
-        (image * m->pixels + first) * conv->k + group * m->ch.reduced,
+        job->y, (image * m->pixels + first) * conv->k + group * m->ch.reduced,
         m->bytes);
     for (int64_t panel = 0; panel < m->panels; panel++)
       for (int64_t tap = 0; tap < taps; tap++) {

@@ -16,9 +16,9 @@
 
 #include "conv.h"
 
-#define CHUNK_BYTES (96 * 1024)        /* of a dy panel: stays in the L2 */
-#define WAVE_BYTES (64 * 1024 * 1024)  /* partials alive at a time */
-#define COLUMN_BYTES (128 * 1024)      /* of a block of im2col columns */
+#define CHUNK_BYTES (96 * 1024)       /* of a dy panel: stays in the L2 */
+#define WAVE_BYTES (64 * 1024 * 1024) /* partials alive at a time */
+#define COLUMN_BYTES (128 * 1024)     /* of a block of im2col columns */
 
 typedef struct weight {
   const cvc_conv_job *job;
@@ -53,13 +53,11 @@ static weight weight_of(const cvc_conv *conv, bool im2col) {
   w.pixels = cvc_volume(w.out);
   w.rows = w.taps * w.ch.reduced + 1;
   w.panels = conv->groups * cvc_panels(w.ch.produced, w.kernels);
-  w.chunk = im2col ? 1
-                   : cvc_max(CHUNK_BYTES /
-                                 (w.pixels * w.kernels->nr * w.bytes),
-                             1);
+  w.chunk =
+      im2col ? 1
+             : cvc_max(CHUNK_BYTES / (w.pixels * w.kernels->nr * w.bytes), 1);
   w.chunk = cvc_min(w.chunk, cvc_max(conv->n, 1));
-  const int64_t panel_bytes =
-      w.granules * w.rows * w.kernels->nr * w.bytes;
+  const int64_t panel_bytes = w.granules * w.rows * w.kernels->nr * w.bytes;
   w.wave = cvc_max(cvc_min(WAVE_BYTES / panel_bytes, w.panels), 1);
   return w;
 }
@@ -71,12 +69,11 @@ static int64_t block_pixels(const weight *w) {
 
 /** Sets the offsets of the workspace's parts; returns its bytes. */
 static int64_t carve(const weight *w, char *memory, workspace *space) {
-  const int64_t dy = cvc_round_up(
-      w->chunk * w->pixels * w->kernels->nr * w->bytes, 64);
+  const int64_t dy =
+      cvc_round_up(w->chunk * w->pixels * w->kernels->nr * w->bytes, 64);
   const int64_t columns =
-      w->im2col ? cvc_round_up(block_pixels(w) * w->taps * w->ch.reduced *
-                                   w->bytes,
-                               64)
+      w->im2col ? cvc_round_up(
+                      block_pixels(w) * w->taps * w->ch.reduced * w->bytes, 64)
                 : 0;
   const int64_t runs = w->chunk * w->out[0] * w->out[1];
   if (memory) {
@@ -85,23 +82,22 @@ static int64_t carve(const weight *w, char *memory, workspace *space) {
     space->a_run = (ptrdiff_t *)(memory + dy + columns);
     space->b_run = space->a_run + runs;
   }
-  return dy + columns +
-         cvc_round_up(2 * runs * (int64_t)sizeof(ptrdiff_t), 64);
+  return dy + columns + cvc_round_up(2 * runs * (int64_t)sizeof(ptrdiff_t), 64);
 }
 
 int64_t cvc_weight_scratch(const cvc_conv *conv, int threads, bool im2col) {
   const weight w = weight_of(conv, im2col);
-  return cvc_round_up(
-             w.wave * w.granules * w.rows * w.kernels->nr * w.bytes, 64) +
+  return cvc_round_up(w.wave * w.granules * w.rows * w.kernels->nr * w.bytes,
+                      64) +
          threads * carve(&w, NULL, NULL);
 }
 
 /** partial[rows][nr] of a granule and a panel of this wave. */
 static char *partial_of(const weight *w, int64_t granule, int64_t panel) {
-  return cvc_at(w->partials,
-                (granule * w->wave + panel - w->first_panel) * w->rows *
-                    w->kernels->nr,
-                w->bytes);
+  return cvc_at(
+      w->partials,
+      (granule * w->wave + panel - w->first_panel) * w->rows * w->kernels->nr,
+      w->bytes);
 }
 
 /** One panel: which channels of dy, and how they are read. */
@@ -116,10 +112,9 @@ static panel_view panel_of(const weight *w, int64_t panel) {
   const int64_t per_group = cvc_panels(w->ch.produced, w->kernels);
   const int64_t group = panel / per_group, i = panel % per_group;
   const int64_t rest = w->ch.produced - i * w->kernels->nr;
-  panel_view view = {
-      .group = group,
-      .first = group * w->ch.produced + i * w->kernels->nr,
-      .width = cvc_panel_width(w->ch.produced, i, w->kernels)};
+  panel_view view = {.group = group,
+                     .first = group * w->ch.produced + i * w->kernels->nr,
+                     .width = cvc_panel_width(w->ch.produced, i, w->kernels)};
   view.columns = (int)cvc_min(rest, view.width);
   return view;
 }
@@ -129,8 +124,8 @@ static panel_view panel_of(const weight *w, int64_t panel) {
 static void view_samples(const weight *w, const workspace *space,
                          int64_t sample, int64_t samples, panel_view *view) {
   const int64_t k = w->job->conv->k;
-  view->dy = cvc_at_const(w->job->y, sample * w->pixels * k + view->first,
-                          w->bytes);
+  view->dy =
+      cvc_at_const(w->job->y, sample * w->pixels * k + view->first, w->bytes);
   view->step = k;
   if (view->first + view->width <= k) return;
   const size_t used = (size_t)(view->columns * w->bytes);
@@ -144,17 +139,6 @@ static void view_samples(const weight *w, const workspace *space,
   view->step = view->width;
 }
 
-/** Outputs o with 0 <= o*stride + tap*dilation - pad < size. */
-static void outputs_of_tap(const cvc_conv *conv, int i, int64_t out,
-                           int64_t tap, int64_t *low, int64_t *high) {
-  const int64_t at = tap * conv->dilation[i] - conv->pad_before[i];
-  *low = cvc_min(cvc_ceil_div(cvc_max(-at, 0), conv->stride[i]), out);
-  const int64_t room = conv->size[i] - at; /* o*stride < room */
-  *high = room <= 0 ? *low
-                    : cvc_max(*low, cvc_min(cvc_ceil_div(room, conv->stride[i]),
-                                            out));
-}
-
 /** All c of one tap: the pixels of the samples in as few runs as possible. */
 static void run_tap(const weight *w, const workspace *space, int64_t tap,
                     int64_t sample, int64_t samples, const panel_view *view,
@@ -165,7 +149,7 @@ static void run_tap(const weight *w, const workspace *space, int64_t tap,
                              tap / kernel[2] % kernel[1], tap % kernel[2]};
   int64_t low[3], high[3], start[3]; /* start: x index of output `low` */
   for (int i = 0; i < 3; i++) {
-    outputs_of_tap(conv, i, w->out[i], of_tap[i], &low[i], &high[i]);
+    cvc_tap_outputs(conv, i, of_tap[i], &low[i], &high[i]);
     start[i] = low[i] * conv->stride[i] - conv->pad_before[i] +
                of_tap[i] * conv->dilation[i];
   }
@@ -190,33 +174,32 @@ static void run_tap(const weight *w, const workspace *space, int64_t tap,
   if (runs > 1) {
     bool joined = true;
     for (int64_t q = 1; q < runs && joined; q++)
-      joined = space->a_run[q] - space->a_run[q - 1] ==
-                   tile->length * tile->a_step &&
-               space->b_run[q] - space->b_run[q - 1] ==
-                   tile->length * view->step;
+      joined =
+          space->a_run[q] - space->a_run[q - 1] ==
+              tile->length * tile->a_step &&
+          space->b_run[q] - space->b_run[q - 1] == tile->length * view->step;
     if (joined) {
       tile->length *= runs;
       runs = 1;
     }
   }
   tile->runs = runs;
-  tile->a = cvc_at_const(w->job->x,
-                         sample * conv->c * cvc_volume(size) +
-                             view->group * w->ch.reduced,
-                         w->bytes);
+  tile->a = cvc_at_const(
+      w->job->x,
+      sample * conv->c * cvc_volume(size) + view->group * w->ch.reduced,
+      w->bytes);
   cvc_run_tiles(w->kernels, tile, w->ch.reduced, w->bytes);
 }
 
 /** The same through blocks of im2col columns of one sample. */
-static void run_columns(const weight *w, const workspace *space,
-                        int64_t sample, const panel_view *view,
-                        cvc_tile *tile) {
+static void run_columns(const weight *w, const workspace *space, int64_t sample,
+                        const panel_view *view, cvc_tile *tile) {
   const cvc_conv *conv = w->job->conv;
   const int64_t depth = w->taps * w->ch.reduced, block = block_pixels(w);
-  const void *x = cvc_at_const(w->job->x,
-                               sample * conv->c * cvc_volume(conv->size) +
-                                   view->group * w->ch.reduced,
-                               w->bytes);
+  const void *x = cvc_at_const(
+      w->job->x,
+      sample * conv->c * cvc_volume(conv->size) + view->group * w->ch.reduced,
+      w->bytes);
   void *c = tile->c;
   space->a_run[0] = 0;
   tile->runs = 1;
@@ -260,8 +243,7 @@ static void weight_task(void *context, int64_t task, int thread) {
   panel_view view = panel_of(w, panel);
   const int64_t nr = w->kernels->nr;
 
-  if (conv->n == 0)
-    memset(partial, 0, (size_t)(w->rows * nr * w->bytes));
+  if (conv->n == 0) memset(partial, 0, (size_t)(w->rows * nr * w->bytes));
   bool accumulate = false;
   for (int64_t n = cvc_granule_first(conv->n, granule); n < end;) {
     const int64_t samples = cvc_min(w->chunk, end - n);
@@ -293,16 +275,15 @@ static void weight_task(void *context, int64_t task, int thread) {
 }
 
 /* dw[j][c][tap] = partial[tap][c][j], c in [begin, end). */
-#define UNPACK(REAL)                                                         \
-  static void unpack_##REAL(const weight *w, const REAL *partial,            \
-                            int columns, int64_t begin, int64_t end,         \
-                            REAL *dw) {                                      \
-    const int64_t c_total = w->ch.reduced, nr = w->kernels->nr;              \
-    for (int j = 0; j < columns; j++)                                        \
-      for (int64_t c = begin; c < end; c++)                                  \
-        for (int64_t tap = 0; tap < w->taps; tap++)                          \
-          dw[(j * c_total + c) * w->taps + tap] =                            \
-              partial[(tap * c_total + c) * nr + j];                         \
+#define UNPACK(REAL)                                                           \
+  static void unpack_##REAL(const weight *w, const REAL *partial, int columns, \
+                            int64_t begin, int64_t end, REAL *dw) {            \
+    const int64_t c_total = w->ch.reduced, nr = w->kernels->nr;                \
+    for (int j = 0; j < columns; j++)                                          \
+      for (int64_t c = begin; c < end; c++)                                    \
+        for (int64_t tap = 0; tap < w->taps; tap++)                            \
+          dw[(j * c_total + c) * w->taps + tap] =                              \
+              partial[(tap * c_total + c) * nr + j];                           \
   }
 UNPACK(float)
 UNPACK(double)
@@ -315,10 +296,9 @@ static void add_granules(const weight *w, int64_t panel, int64_t row,
   for (int64_t step = 1; step < w->granules; step *= 2)
     for (int64_t g = 0; g + step < w->granules; g += 2 * step) {
       void *sum = cvc_at(partial_of(w, g, panel), row * nr, w->bytes);
-      w->kernels->add(count * nr, sum,
-                      cvc_at(partial_of(w, g + step, panel), row * nr,
-                             w->bytes),
-                      sum);
+      w->kernels->add(
+          count * nr, sum,
+          cvc_at(partial_of(w, g + step, panel), row * nr, w->bytes), sum);
     }
 }
 

@@ -47,6 +47,23 @@ static inline cvc_status cvc_multiply(int64_t *product, int64_t factor) {
                                                            : CVC_OK;
 }
 
+/**
+ * Elements of an array of these sizes, whose bytes fit int64_t;
+ * CVC_BAD_ARGUMENT for a negative size or an unknown dtype.
+ */
+static inline cvc_status cvc_elements(cvc_dtype dtype, int count,
+                                      const int64_t *sizes,
+                                      int64_t *elements) {
+  const int64_t bytes = cvc_dtype_bytes(dtype);
+  int64_t total = bytes;
+  if (!bytes) return CVC_BAD_ARGUMENT;
+  for (int i = 0; i < count; i++)
+    if (sizes[i] < 0) return CVC_BAD_ARGUMENT;
+  for (int i = 0; i < count; i++) CVC_TRY(cvc_multiply(&total, sizes[i]));
+  *elements = total / bytes;
+  return CVC_OK;
+}
+
 static inline int64_t cvc_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t cvc_max(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t cvc_ceil_div(int64_t a, int64_t b) {
@@ -66,6 +83,10 @@ static inline void *cvc_at(void *base, int64_t offset, int64_t bytes) {
 static inline const void *cvc_at_const(const void *base, int64_t offset,
                                        int64_t bytes) {
   return (const char *)base + offset * bytes;
+}
+
+static inline bool cvc_is_aligned(const void *array, cvc_dtype dtype) {
+  return (uintptr_t)array % (uintptr_t)cvc_dtype_bytes(dtype) == 0;
 }
 
 /** CVC_OVERLAP when the two byte ranges share a byte; NULL shares none. */
@@ -116,5 +137,23 @@ static inline int64_t cvc_granules(int64_t n) {
 static inline int64_t cvc_granule_first(int64_t n, int64_t granule) {
   return granule * n / cvc_granules(n);
 }
+
+/* ------------------------------------------------------------ elementwise.c */
+
+/** y[j][i] = x[i][j], i < a, j < b, elements of 1, 4 or 8 bytes; on the
+ * calling thread. */
+void cvc_transpose_matrix(int64_t bytes, int64_t a, int64_t b, const void *x,
+                          void *y);
+
+/* ------------------------------------- what plan.c asks of the operations */
+
+/** Elements from the first of row 0 to the last of row rows-1. */
+cvc_status cvc_copy_span(cvc_dtype dtype, int64_t rows, int64_t columns,
+                         int64_t stride, int64_t *elements);
+
+cvc_status cvc_cross_entropy_check(const cvc_cross_entropy *ce);
+
+/** Elements of the loss. */
+int64_t cvc_cross_entropy_losses(const cvc_cross_entropy *ce);
 
 #endif /* CVC_INTERNAL_H */

@@ -1,0 +1,150 @@
+/**
+ * Which algorithm a convolution runs: the one that a model of its cost
+ * predicts to be fastest. A pure function of descriptor and ISA.
+ *
+ * Costs are in cycles of one thread. The units are vector operations, so one
+ * set of constants serves every ISA; docs/design/0003 has the measurements
+ * behind them.
+ */
+#include "conv.h"
+
+#define FMAS_PER_CYCLE 2.0
+/* Part of that rate which the tile kernel reaches on long and on short
+ * products, and on Winograd's, whose operands come from further away. */
+#define DIRECT_RATE 0.95
+#define WINOGRAD_RATE 0.85
+/* Cycles per tile: a call, the epilogue of its rows. */
+#define TILE_OVERHEAD 40.0
+/* Cycles per point and vector of channels of the two transforms. */
+#define INPUT_CYCLES 4.0
+#define OUTPUT_CYCLES 3.0
+/* Bytes per cycle at which weights arrive from beyond the second-level cache,
+ * and its part that they can stay in. */
+#define STREAM_RATE 8.0
+#define CACHE_BYTES (512 * 1024)
+/* Packing, cycles per vector of weights: moving, and Winograd's transform. */
+#define PACK_CYCLES 20.0
+#define FILTER_CYCLES 12.0
+
+/** Winograd tiles that exist, for filters of r taps on both axes (or on w
+ * alone), with the class of their error. */
+static const struct {
+  int64_t r;
+  int m;
+  cvc_precision precision;
+} tiles[] = {
+    {3, 4, CVC_HIGHEST},
+    {3, 2, CVC_HIGHEST},
+    {5, 2, CVC_HIGHEST},
+    {5, 4, CVC_HIGH},
+};
+enum { TILES = sizeof tiles / sizeof tiles[0] };
+
+/** Tile `i` can do this convolution. */
+static bool tile_fits(const cvc_conv *conv, int i) {
+  const bool line = conv->kernel[1] == 1;
+  if (conv->size[0] != 1 || conv->kernel[0] != 1) return false;
+  for (int axis = 0; axis < 3; axis++)
+    if (conv->stride[axis] != 1 || conv->dilation[axis] != 1) return false;
+  if (conv->pad_before[0] || conv->pad_after[0]) return false;
+  if (conv->kernel[2] != tiles[i].r) return false;
+  if (!line && conv->kernel[1] != tiles[i].r) return false;
+  /* Kernels exist for lines of 6 points: F(4, 3) and F(2, 5). */
+  if (line && tiles[i].r + tiles[i].m - 1 != 6) return false;
+  return tiles[i].precision <= conv->precision;
+}
+
+/** Vectors that hold the channels. */
+static double vectors(const cvc_conv *conv, int64_t channels) {
+  const int64_t length = cvc_kernels_of(conv->dtype)->vector_length;
+  return (double)cvc_ceil_div(channels, length);
+}
+
+/** Cycles to multiply `rows` rows with a matrix of this depth. */
+static double product_cycles(const cvc_conv *conv, double rows, double depth,
+                             int64_t columns, double rate) {
+  const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
+  const double panels = (double)cvc_panels(columns, kernels);
+  return rows * depth * vectors(conv, columns) / (FMAS_PER_CYCLE * rate) +
+         rows / kernels->mr * panels * TILE_OVERHEAD;
+}
+
+/** Bytes of weights that stream in again for every block. */
+static double stream_cycles(double bytes, double blocks) {
+  return bytes > CACHE_BYTES ? blocks * bytes / STREAM_RATE : 0;
+}
+
+static double larger(double a, double b) { return a > b ? a : b; }
+
+static double direct_cycles(const cvc_conv *conv, cvc_pass pass) {
+  const cvc_channels ch = cvc_conv_channels(conv, pass);
+  const double groups = (double)ch.groups;
+  double taps = (double)conv->n; /* valid ones of all outputs */
+  for (int i = 0; i < 3; i++) {
+    int64_t sum = 0;
+    for (int64_t tap = 0; tap < conv->kernel[i]; tap++) {
+      int64_t low, high;
+      cvc_tap_outputs(conv, i, tap, &low, &high);
+      sum += high - low;
+    }
+    taps *= (double)sum;
+  }
+  const double all_taps = (double)cvc_volume(conv->kernel);
+  const double weights =
+      all_taps * (double)ch.reduced * groups * vectors(conv, ch.produced);
+  const double vector_bytes =
+      (double)(cvc_kernels_of(conv->dtype)->vector_length *
+               cvc_dtype_bytes(conv->dtype));
+  double cycles = larger(groups * product_cycles(conv, taps / all_taps,
+                                                 all_taps * (double)ch.reduced,
+                                                 ch.produced, DIRECT_RATE),
+                         stream_cycles(weights * vector_bytes, 1));
+  if (conv->weights == CVC_WEIGHTS_PLAIN) cycles += PACK_CYCLES * weights;
+  return cycles;
+}
+
+static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
+  const cvc_channels ch = cvc_conv_channels(conv, pass);
+  const double groups = (double)ch.groups;
+  const double points = (double)cvc_winograd_points(conv, m);
+  int64_t blocks, count;
+  cvc_winograd_blocks(conv, pass, m, &count, &blocks);
+  const double weights =
+      points * (double)ch.reduced * groups * vectors(conv, ch.produced);
+  const double vector_bytes =
+      (double)(cvc_kernels_of(conv->dtype)->vector_length *
+               cvc_dtype_bytes(conv->dtype));
+  double cycles =
+      larger(groups * points *
+                 product_cycles(conv, (double)count, (double)ch.reduced,
+                                ch.produced, WINOGRAD_RATE),
+             stream_cycles(weights * vector_bytes, (double)blocks));
+  cycles += (double)count * groups * points *
+            (INPUT_CYCLES * vectors(conv, ch.reduced) +
+             OUTPUT_CYCLES * vectors(conv, ch.produced));
+  if (conv->weights == CVC_WEIGHTS_PLAIN)
+    cycles += FILTER_CYCLES * weights +
+              PACK_CYCLES * weights / points * (double)cvc_volume(conv->kernel);
+  return cycles;
+}
+
+cvc_status cvc_choose(const cvc_conv *conv, cvc_pass pass, cvc_choice *choice) {
+  *choice = (cvc_choice){.algorithm = conv->algorithm};
+  if (conv->algorithm == CVC_AUTO) choice->algorithm = CVC_DIRECT;
+  if (pass == CVC_BACKWARD_WEIGHT)
+    return conv->algorithm == CVC_WINOGRAD ? CVC_UNSUPPORTED : CVC_OK;
+  if (conv->algorithm == CVC_DIRECT || conv->algorithm == CVC_IM2COL)
+    return CVC_OK;
+  /* float64 is for checking: the definition's own sums. */
+  if (conv->algorithm == CVC_AUTO && conv->dtype == CVC_F64) return CVC_OK;
+  if (conv->algorithm == CVC_AUTO) choice->cycles = direct_cycles(conv, pass);
+  for (int i = 0; i < TILES; i++) {
+    if (!tile_fits(conv, i)) continue;
+    const double cycles = winograd_cycles(conv, pass, tiles[i].m);
+    if (choice->cycles > 0 && cycles >= choice->cycles) continue;
+    *choice = (cvc_choice){
+        .algorithm = CVC_WINOGRAD, .m = tiles[i].m, .cycles = cycles};
+  }
+  return choice->algorithm == CVC_WINOGRAD && !choice->m ? CVC_UNSUPPORTED
+                                                         : CVC_OK;
+}
