@@ -20,6 +20,12 @@
 #define CVC_STRING_(isa) #isa
 #define CVC_STRING(isa) CVC_STRING_(isa)
 
+/* One register allocation for a whole function: by loops, gcc 12 spills the
+ * operands of tiles of 6 and 7 rows although half the registers are free. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("ira-region=one")
+#endif
+
 #define CVC_INLINE static inline __attribute__((always_inline))
 
 /* -------------------------------------------------------------- float32 */

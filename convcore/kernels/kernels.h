@@ -91,6 +91,8 @@ typedef struct cvc_winograd_filter {
 /* One line a kernel: return type, name, arguments. */
 #define CVC_KERNELS(X)                                                        \
   X(void, tile, (const cvc_tile *tile))                                       \
+  /* a[..] * b[..] lane by lane: a[a_run[q] + i*a_row + j]; any rows */       \
+  X(void, depthwise, (const cvc_tile *tile))                                  \
   X(void, winograd_input, (const cvc_winograd_input *tile))                   \
   /* 0 when a result is infinite or NaN before bias and residual */           \
   X(int, winograd_output, (const cvc_winograd_output *tile))                  \

@@ -1,7 +1,9 @@
 /** All templates for one element type; included by instantiate.h twice. */
+#include "tile.inc" /* first: the others load and store as it does */
+
+#include "depthwise.inc"
 #include "elementwise.inc"
 #include "pool.inc"
-#include "tile.inc"
 #include "winograd.inc"
 
 #undef REAL

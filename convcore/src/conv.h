@@ -50,6 +50,9 @@ typedef struct cvc_channels {
 
 cvc_channels cvc_conv_channels(const cvc_conv *conv, cvc_pass pass);
 
+/** Every channel is a group of its own. */
+bool cvc_is_depthwise(const cvc_conv *conv);
+
 /** Elements of x, y, w; the descriptor has been checked. */
 int64_t cvc_conv_x_elements(const cvc_conv *conv);
 int64_t cvc_conv_y_elements(const cvc_conv *conv);
@@ -63,6 +66,7 @@ void cvc_conv_out(const cvc_conv *conv, int64_t out[3]);
 /** What a pass will run: an algorithm, and for Winograd its F(m, r). */
 typedef struct cvc_choice {
   cvc_algorithm algorithm;
+  bool depthwise; /* direct, one input channel for each output channel */
   int m; /* outputs of a tile along an axis of more than one filter tap */
   double cycles; /* predicted, of one thread; 0: not predicted */
 } cvc_choice;
@@ -115,11 +119,16 @@ cvc_status cvc_check_packed(const cvc_conv *conv, cvc_pass pass,
 
 /** The panel [tap][reduced][width] of a group. */
 const void *cvc_packed_panel(const cvc_conv *conv, cvc_pass pass,
-                             const void *packed, int64_t group, int64_t panel);
+                             cvc_choice choice, const void *packed,
+                             int64_t group, int64_t panel);
+
+/** Channels as they are packed: depthwise, all groups side by side. */
+cvc_channels cvc_packed_channels(const cvc_conv *conv, cvc_pass pass,
+                                 cvc_choice choice);
 
 /** Winograd's part behind the panels. */
 const void *cvc_packed_points(const cvc_conv *conv, cvc_pass pass,
-                              const void *packed);
+                              cvc_choice choice, const void *packed);
 
 /* ------------------------------------------------------- conv_tiles.c */
 

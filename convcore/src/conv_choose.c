@@ -133,7 +133,9 @@ cvc_status cvc_choose(const cvc_conv *conv, cvc_pass pass, cvc_choice *choice) {
   if (conv->algorithm == CVC_AUTO) choice->algorithm = CVC_DIRECT;
   if (pass == CVC_BACKWARD_WEIGHT)
     return conv->algorithm == CVC_WINOGRAD ? CVC_UNSUPPORTED : CVC_OK;
-  if (conv->algorithm == CVC_DIRECT || conv->algorithm == CVC_IM2COL)
+  choice->depthwise = choice->algorithm == CVC_DIRECT && cvc_is_depthwise(conv);
+  if (conv->algorithm == CVC_DIRECT || conv->algorithm == CVC_IM2COL ||
+      choice->depthwise)
     return CVC_OK;
   /* float64 is for checking: the definition's own sums. */
   if (conv->algorithm == CVC_AUTO && conv->dtype == CVC_F64) return CVC_OK;

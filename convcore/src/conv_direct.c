@@ -17,6 +17,7 @@ typedef struct direct {
   cvc_pass pass;
   const cvc_kernels *kernels;
   cvc_channels ch;
+  bool depthwise;
   const void *source;
   void *target;
   int64_t bytes;                            /* of an element */
@@ -121,7 +122,12 @@ static void run_rectangle(const direct *d, cvc_tile *tile, int64_t rows,
     tile->a = cvc_at_const(a, line * a_line, d->bytes);
     tile->c = cvc_at(c, c_at, d->bytes);
     tile->residual = residual ? cvc_at_const(residual, c_at, d->bytes) : NULL;
-    cvc_run_tiles(d->kernels, tile, length, d->bytes);
+    if (d->depthwise) {
+      tile->rows = (int)length;
+      d->kernels->depthwise(tile);
+    } else {
+      cvc_run_tiles(d->kernels, tile, length, d->bytes);
+    }
   }
 }
 
@@ -135,11 +141,14 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
   const int64_t image = plane / axis[0].count, od = plane % axis[0].count;
   const int64_t width = cvc_panel_width(d->ch.produced, panel, d->kernels);
   const int64_t first_channel = group * d->ch.produced + panel * d->kernels->nr;
+  const int64_t source_channel =
+      d->depthwise ? first_channel : group * d->ch.reduced;
   cvc_region depth;
   cvc_axis_regions(&axis[0], od, od + 1, &depth);
 
   cvc_tile tile = {
-      .b = cvc_packed_panel(job->conv, d->pass, job->packed, group, panel),
+      .b = cvc_packed_panel(job->conv, d->pass, job->choice, job->packed, group,
+                            panel),
       .a_run = space->a_run,
       .b_run = space->b_run,
       .a_step = 1,
@@ -170,10 +179,9 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
       const int64_t at = target_pixel * d->target_channels + first_channel;
       run_rectangle(
           d, &tile, rows[i].count, columns[j].count,
-          cvc_at_const(
-              d->source,
-              source_pixel * d->source_channels + group * d->ch.reduced,
-              d->bytes),
+          cvc_at_const(d->source,
+                       source_pixel * d->source_channels + source_channel,
+                       d->bytes),
           cvc_at(d->target, at, d->bytes),
           job->residual ? cvc_at_const(job->residual, at, d->bytes) : NULL);
     }
@@ -236,8 +244,9 @@ static void make_line(direct *d, int64_t pixels) {
 static void set_blocks(direct *d) {
   const int64_t mr = d->kernels->mr, threads = d->job->threads;
   const int64_t rows = d->axis[1].count, columns = d->axis[2].count;
+  const int64_t channels = d->depthwise ? d->source_channels : d->ch.reduced;
   const int64_t row_bytes = columns * d->axis[2].source_step *
-                            d->axis[1].source_step * d->ch.reduced * d->bytes;
+                            d->axis[1].source_step * channels * d->bytes;
   const int64_t enough = threads > 1 ? 4 * threads : 1;
 
   d->block_planes = d->block_rows = 1;
@@ -285,7 +294,8 @@ static direct direct_of(const cvc_conv_job *job, cvc_pass pass) {
   direct d = {.job = job,
               .pass = pass,
               .kernels = cvc_kernels_of(conv->dtype),
-              .ch = cvc_conv_channels(conv, pass),
+              .ch = cvc_packed_channels(conv, pass, job->choice),
+              .depthwise = job->choice.depthwise,
               .source = forward ? job->x : job->y,
               .target = job->target,
               .bytes = cvc_dtype_bytes(conv->dtype),

@@ -38,6 +38,10 @@ cvc_channels cvc_conv_channels(const cvc_conv *conv, cvc_pass pass) {
   return (cvc_channels){.reduced = k, .produced = c, .groups = conv->groups};
 }
 
+bool cvc_is_depthwise(const cvc_conv *conv) {
+  return conv->groups > 1 && conv->c == conv->groups && conv->k == conv->groups;
+}
+
 void cvc_tap_outputs(const cvc_conv *conv, int i, int64_t tap, int64_t *low,
                      int64_t *high) {
   int64_t out[3];

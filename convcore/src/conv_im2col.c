@@ -145,7 +145,8 @@ static void forward_task(void *context, int64_t task, int thread) {
     const int64_t at = (image * m->pixels + first) * conv->k + k;
     cvc_tile tile = {
         .a = columns,
-        .b = cvc_packed_panel(conv, CVC_FORWARD, job->packed, group, panel),
+        .b = cvc_packed_panel(conv, CVC_FORWARD, job->choice, job->packed,
+                              group, panel),
         .a_run = &no_offset,
         .b_run = &no_offset,
         .runs = 1,
@@ -200,9 +201,10 @@ static void backward_task(void *context, int64_t task, int thread) {
         const int64_t c = panel * m->kernels->nr;
         cvc_tile tile = {
             .a = dy,
-            .b = cvc_at_const(cvc_packed_panel(conv, CVC_BACKWARD_DATA,
-                                               job->packed, group, panel),
-                              tap * m->ch.reduced * width, m->bytes),
+            .b = cvc_at_const(
+                cvc_packed_panel(conv, CVC_BACKWARD_DATA, job->choice,
+                                 job->packed, group, panel),
+                tap * m->ch.reduced * width, m->bytes),
             .a_run = &no_offset,
             .b_run = &no_offset,
             .runs = 1,

@@ -9,35 +9,44 @@
 enum { HEADER_BYTES = 64 };
 _Static_assert(sizeof(cvc_packed) <= HEADER_BYTES, "header length");
 
+cvc_channels cvc_packed_channels(const cvc_conv *conv, cvc_pass pass,
+                                 cvc_choice choice) {
+  if (choice.depthwise)
+    return (cvc_channels){.reduced = 1, .produced = conv->c, .groups = 1};
+  return cvc_conv_channels(conv, pass);
+}
+
 /** Offset of a panel from the first one, in elements. */
-static int64_t panel_offset(const cvc_conv *conv, cvc_pass pass, int64_t group,
-                            int64_t panel) {
+static int64_t panel_offset(const cvc_conv *conv, cvc_pass pass,
+                            cvc_choice choice, int64_t group, int64_t panel) {
   const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
-  const cvc_channels ch = cvc_conv_channels(conv, pass);
+  const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
   const int64_t depth = ch.reduced * cvc_volume(conv->kernel);
   const int64_t width = cvc_round_up(ch.produced, kernels->vector_length);
   return depth * (group * width + panel * kernels->nr);
 }
 
 /** All panels, rounded up to 64 bytes; in elements. */
-static int64_t panels_elements(const cvc_conv *conv, cvc_pass pass) {
-  return cvc_round_up(panel_offset(conv, pass, conv->groups, 0),
+static int64_t panels_elements(const cvc_conv *conv, cvc_pass pass,
+                               cvc_choice choice) {
+  const int64_t groups = cvc_packed_channels(conv, pass, choice).groups;
+  return cvc_round_up(panel_offset(conv, pass, choice, groups, 0),
                       HEADER_BYTES / cvc_dtype_bytes(conv->dtype));
 }
 
 int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice) {
-  int64_t elements =
-      HEADER_BYTES / cvc_dtype_bytes(conv->dtype) + panels_elements(conv, pass);
+  int64_t elements = HEADER_BYTES / cvc_dtype_bytes(conv->dtype) +
+                     panels_elements(conv, pass, choice);
   if (choice.algorithm == CVC_WINOGRAD)
-    elements += panel_offset(conv, pass, conv->groups, 0) /
+    elements += panel_offset(conv, pass, choice, conv->groups, 0) /
                 cvc_volume(conv->kernel) * cvc_winograd_points(conv, choice.m);
   return elements;
 }
 
 static cvc_packed header_of(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice) {
-  const cvc_channels ch = cvc_conv_channels(conv, pass);
+  const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
   const int format = choice.algorithm == CVC_WINOGRAD
                          ? CVC_FORMAT_WINOGRAD + choice.m
                          : CVC_FORMAT_PANELS;
@@ -61,16 +70,17 @@ cvc_status cvc_check_packed(const cvc_conv *conv, cvc_pass pass,
 }
 
 const void *cvc_packed_panel(const cvc_conv *conv, cvc_pass pass,
-                             const void *packed, int64_t group, int64_t panel) {
+                             cvc_choice choice, const void *packed,
+                             int64_t group, int64_t panel) {
   return cvc_at_const((const char *)packed + HEADER_BYTES,
-                      panel_offset(conv, pass, group, panel),
+                      panel_offset(conv, pass, choice, group, panel),
                       cvc_dtype_bytes(conv->dtype));
 }
 
 const void *cvc_packed_points(const cvc_conv *conv, cvc_pass pass,
-                              const void *packed) {
+                              cvc_choice choice, const void *packed) {
   return cvc_at_const((const char *)packed + HEADER_BYTES,
-                      panels_elements(conv, pass),
+                      panels_elements(conv, pass, choice),
                       cvc_dtype_bytes(conv->dtype));
 }
 
@@ -116,7 +126,7 @@ static void pack_task(void *context, int64_t task, int thread) {
   const pack_job *p = context;
   const cvc_conv *conv = p->conv;
   const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
-  const cvc_channels ch = cvc_conv_channels(conv, p->pass);
+  const cvc_channels ch = cvc_packed_channels(conv, p->pass, p->choice);
   const int64_t begin = task % p->parts * PACK_CHANNELS;
   const int64_t end = cvc_min(begin + PACK_CHANNELS, ch.reduced);
   const int64_t panel = task / p->parts % p->panels;
@@ -126,7 +136,8 @@ static void pack_task(void *context, int64_t task, int thread) {
   const void *w = cvc_at_const(
       p->w, group * p->group_stride + panel * kernels->nr * p->produced_stride,
       cvc_dtype_bytes(conv->dtype));
-  void *to = (void *)cvc_packed_panel(conv, p->pass, p->packed, group, panel);
+  void *to = (void *)cvc_packed_panel(conv, p->pass, p->choice, p->packed,
+                                      group, panel);
   const bool not_finite =
       conv->dtype == CVC_F32
           ? pack_float(p, w, ch.reduced, begin, end, columns, width, to)
@@ -137,14 +148,14 @@ static void pack_task(void *context, int64_t task, int thread) {
                    __ATOMIC_RELAXED);
   }
   if (p->choice.algorithm == CVC_WINOGRAD)
-    cvc_winograd_pack(conv, p->pass, p->choice.m, group, panel, begin, end,
-                      p->w,
-                      (void *)cvc_packed_points(conv, p->pass, p->packed));
+    cvc_winograd_pack(
+        conv, p->pass, p->choice.m, group, panel, begin, end, p->w,
+        (void *)cvc_packed_points(conv, p->pass, p->choice, p->packed));
 }
 
 cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
                     const void *w, void *packed, const cvc_call *call) {
-  const cvc_channels ch = cvc_conv_channels(conv, pass);
+  const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
   const int64_t taps = cvc_volume(conv->kernel);
   const int64_t c = conv->c / conv->groups, k = conv->k / conv->groups;
   pack_job job = {

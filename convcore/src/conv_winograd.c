@@ -178,7 +178,8 @@ static const ptrdiff_t no_offset = 0;
 /** m of all tiles of the block, panels [begin, end). */
 static void multiply(const winograd *g, const block *b, int64_t begin,
                      int64_t end) {
-  const void *u = cvc_packed_points(g->job->conv, g->pass, g->job->packed);
+  const void *u =
+      cvc_packed_points(g->job->conv, g->pass, g->job->choice, g->job->packed);
   for (int64_t panel = begin; panel < end; panel++) {
     const int64_t width = cvc_panel_width(g->ch.produced, panel, g->kernels);
     const int64_t k = panel * g->kernels->nr;
