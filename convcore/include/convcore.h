@@ -161,6 +161,23 @@ cvc_status cvc_conv_output_size(const cvc_conv *conv, int64_t out[3]);
 cvc_status cvc_conv_choose(const cvc_conv *conv, cvc_pass pass,
                            cvc_algorithm *chosen);
 
+/** One way to run a pass, with the cost that the choice assumes for it. */
+typedef struct cvc_candidate {
+  cvc_algorithm algorithm;
+  int32_t tile;  /* Winograd's F(tile, r): outputs of a tile; 0 elsewhere */
+  double cycles; /* predicted, of one thread */
+} cvc_candidate;
+
+#define CVC_MAX_CANDIDATES 8
+
+/**
+ * What the choice for a pass weighs: every algorithm that CVC_AUTO considers
+ * for this descriptor, the chosen one first, then by predicted cost.
+ */
+cvc_status cvc_conv_explain(const cvc_conv *conv, cvc_pass pass,
+                            cvc_candidate candidates[CVC_MAX_CANDIDATES],
+                            int *count);
+
 /**
  * Pack weights once for many calls. The packed form is opaque and begins with
  * a format id; it serves the pass and descriptor it was made for. (Another n

@@ -68,7 +68,6 @@ typedef struct cvc_choice {
   cvc_algorithm algorithm;
   bool depthwise; /* direct, one input channel for each output channel */
   int m; /* outputs of a tile along an axis of more than one filter tap */
-  double cycles; /* predicted, of one thread; 0: not predicted */
 } cvc_choice;
 
 /** CVC_AUTO resolved; CVC_UNSUPPORTED when the one named cannot do it. The

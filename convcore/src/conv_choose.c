@@ -128,25 +128,66 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   return cycles;
 }
 
-cvc_status cvc_choose(const cvc_conv *conv, cvc_pass pass, cvc_choice *choice) {
-  *choice = (cvc_choice){.algorithm = conv->algorithm};
-  if (conv->algorithm == CVC_AUTO) choice->algorithm = CVC_DIRECT;
-  if (pass == CVC_BACKWARD_WEIGHT)
-    return conv->algorithm == CVC_WINOGRAD ? CVC_UNSUPPORTED : CVC_OK;
-  choice->depthwise = choice->algorithm == CVC_DIRECT && cvc_is_depthwise(conv);
-  if (conv->algorithm == CVC_DIRECT || conv->algorithm == CVC_IM2COL ||
-      choice->depthwise)
-    return CVC_OK;
+/** Every way to run a forward or backward-data pass that CVC_AUTO considers;
+ * direct is the first. */
+static int candidates_of(const cvc_conv *conv, cvc_pass pass,
+                         cvc_candidate *candidates) {
+  int count = 0;
+  candidates[count++] = (cvc_candidate){.algorithm = CVC_DIRECT,
+                                        .cycles = direct_cycles(conv, pass)};
   /* float64 is for checking: the definition's own sums. */
-  if (conv->algorithm == CVC_AUTO && conv->dtype == CVC_F64) return CVC_OK;
-  if (conv->algorithm == CVC_AUTO) choice->cycles = direct_cycles(conv, pass);
-  for (int i = 0; i < TILES; i++) {
-    if (!tile_fits(conv, i)) continue;
-    const double cycles = winograd_cycles(conv, pass, tiles[i].m);
-    if (choice->cycles > 0 && cycles >= choice->cycles) continue;
-    *choice = (cvc_choice){
-        .algorithm = CVC_WINOGRAD, .m = tiles[i].m, .cycles = cycles};
+  if (conv->dtype == CVC_F64 || cvc_is_depthwise(conv)) return count;
+  for (int i = 0; i < TILES; i++)
+    if (tile_fits(conv, i))
+      candidates[count++] =
+          (cvc_candidate){.algorithm = CVC_WINOGRAD,
+                          .tile = tiles[i].m,
+                          .cycles = winograd_cycles(conv, pass, tiles[i].m)};
+  return count;
+}
+
+cvc_status cvc_choose(const cvc_conv *conv, cvc_pass pass, cvc_choice *choice) {
+  cvc_candidate best = {.algorithm = conv->algorithm};
+  if (pass == CVC_BACKWARD_WEIGHT) {
+    if (conv->algorithm == CVC_WINOGRAD) return CVC_UNSUPPORTED;
+    if (conv->algorithm == CVC_AUTO) best.algorithm = CVC_DIRECT;
+  } else if (conv->algorithm == CVC_AUTO) {
+    cvc_candidate all[CVC_MAX_CANDIDATES];
+    const int count = candidates_of(conv, pass, all);
+    best = all[0];
+    for (int i = 1; i < count; i++)
+      if (all[i].cycles < best.cycles) best = all[i];
+  } else if (conv->algorithm == CVC_WINOGRAD) {
+    for (int i = 0; i < TILES; i++) {
+      if (!tile_fits(conv, i)) continue;
+      const double cycles = winograd_cycles(conv, pass, tiles[i].m);
+      if (best.tile && cycles >= best.cycles) continue;
+      best.tile = tiles[i].m;
+      best.cycles = cycles;
+    }
+    if (!best.tile) return CVC_UNSUPPORTED;
   }
-  return choice->algorithm == CVC_WINOGRAD && !choice->m ? CVC_UNSUPPORTED
-                                                         : CVC_OK;
+  *choice = (cvc_choice){
+      .algorithm = best.algorithm,
+      .depthwise = best.algorithm == CVC_DIRECT && cvc_is_depthwise(conv),
+      .m = best.tile};
+  return CVC_OK;
+}
+
+cvc_status cvc_conv_explain(const cvc_conv *conv, cvc_pass pass,
+                            cvc_candidate candidates[CVC_MAX_CANDIDATES],
+                            int *count) {
+  int64_t out[3];
+  CVC_TRY(cvc_conv_output_size(conv, out));
+  if (!candidates || !count) return CVC_BAD_ARGUMENT;
+  if (pass != CVC_FORWARD && pass != CVC_BACKWARD_DATA) return CVC_UNSUPPORTED;
+  *count = candidates_of(conv, pass, candidates);
+  for (int i = 1; i < *count; i++) /* few: by insertion */
+    for (int j = i; j > 0 && candidates[j].cycles < candidates[j - 1].cycles;
+         j--) {
+      const cvc_candidate swap = candidates[j];
+      candidates[j] = candidates[j - 1];
+      candidates[j - 1] = swap;
+    }
+  return CVC_OK;
 }

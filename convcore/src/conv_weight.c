@@ -9,8 +9,8 @@
  * formed by the tile kernel straight from channels-last memory: c runs along
  * the tile's rows, the reduction along the pixels for which the tap lies
  * inside x. There is one partial for each granule of samples; the granules
- * are then added in a binary tree. A task is one partial, so neither tasks
- * nor order depend on the threads.
+ * are then added in a binary tree. A task is some rows of a
+ * partial, so neither tasks nor order depend on the threads.
  */
 #include <string.h>
 
@@ -18,6 +18,7 @@
 
 #define CHUNK_BYTES (96 * 1024)       /* of a dy panel: stays in the L2 */
 #define WAVE_BYTES (64 * 1024 * 1024) /* partials alive at a time */
+#define TASK_PRODUCTS 5e7             /* some milliseconds of a task */
 #define COLUMN_BYTES (128 * 1024)     /* of a block of im2col columns */
 
 typedef struct weight {
@@ -29,6 +30,7 @@ typedef struct weight {
   int64_t out[3], pixels, taps; /* pixels of one image of dy */
   int64_t granules, panels;     /* panels of all groups */
   int64_t rows;                 /* of a partial: taps * c + 1 */
+  int64_t parts;                /* tasks that share a partial, by rows */
   int64_t chunk;                /* samples whose sum one tile forms */
   int64_t wave, first_panel;    /* panels in this wave; its first */
   char *partials, *workspaces;
@@ -57,6 +59,11 @@ static weight weight_of(const cvc_conv *conv, bool im2col) {
       im2col ? 1
              : cvc_max(CHUNK_BYTES / (w.pixels * w.kernels->nr * w.bytes), 1);
   w.chunk = cvc_min(w.chunk, cvc_max(conv->n, 1));
+  const double products = (double)cvc_ceil_div(conv->n, w.granules) *
+                          (double)(w.pixels * w.rows * w.kernels->nr);
+  w.parts = im2col ? 1
+                   : cvc_max(1, cvc_min((int64_t)(products / TASK_PRODUCTS),
+                                        w.rows / w.kernels->mr));
   const int64_t panel_bytes = w.granules * w.rows * w.kernels->nr * w.bytes;
   w.wave = cvc_max(cvc_min(WAVE_BYTES / panel_bytes, w.panels), 1);
   return w;
@@ -139,10 +146,11 @@ static void view_samples(const weight *w, const workspace *space,
   view->step = view->width;
 }
 
-/** All c of one tap: the pixels of the samples in as few runs as possible. */
+/** Channels [begin, end) of one tap: the pixels of the samples in as few runs
+ * as possible. */
 static void run_tap(const weight *w, const workspace *space, int64_t tap,
-                    int64_t sample, int64_t samples, const panel_view *view,
-                    cvc_tile *tile) {
+                    int64_t begin, int64_t end, int64_t sample, int64_t samples,
+                    const panel_view *view, cvc_tile *tile) {
   const cvc_conv *conv = w->job->conv;
   const int64_t *kernel = conv->kernel, *size = conv->size;
   const int64_t of_tap[3] = {tap / (kernel[1] * kernel[2]),
@@ -186,9 +194,9 @@ static void run_tap(const weight *w, const workspace *space, int64_t tap,
   tile->runs = runs;
   tile->a = cvc_at_const(
       w->job->x,
-      sample * conv->c * cvc_volume(size) + view->group * w->ch.reduced,
+      sample * conv->c * cvc_volume(size) + view->group * w->ch.reduced + begin,
       w->bytes);
-  cvc_run_tiles(w->kernels, tile, w->ch.reduced, w->bytes);
+  cvc_run_tiles(w->kernels, tile, end - begin, w->bytes);
 }
 
 /** The same through blocks of im2col columns of one sample. */
@@ -236,14 +244,20 @@ static void weight_task(void *context, int64_t task, int thread) {
   const cvc_conv *conv = w->job->conv;
   workspace space;
   carve(w, w->workspaces + thread * w->workspace_bytes, &space);
+  const int64_t part = task % w->parts;
+  task /= w->parts;
   const int64_t granule = task % w->granules;
   const int64_t panel = w->first_panel + task / w->granules;
+  const int64_t first_row = part * w->rows / w->parts;
+  const int64_t end_row = (part + 1) * w->rows / w->parts;
   const int64_t end = cvc_granule_first(conv->n, granule + 1);
   char *partial = partial_of(w, granule, panel);
   panel_view view = panel_of(w, panel);
   const int64_t nr = w->kernels->nr;
 
-  if (conv->n == 0) memset(partial, 0, (size_t)(w->rows * nr * w->bytes));
+  if (conv->n == 0)
+    memset(cvc_at(partial, first_row * nr, w->bytes), 0,
+           (size_t)((end_row - first_row) * nr * w->bytes));
   bool accumulate = false;
   for (int64_t n = cvc_granule_first(conv->n, granule); n < end;) {
     const int64_t samples = cvc_min(w->chunk, end - n);
@@ -260,12 +274,16 @@ static void weight_task(void *context, int64_t task, int thread) {
       run_columns(w, &space, n, &view, &tile);
       tile.accumulate = accumulate;
     } else if (w->job->target) {
-      for (int64_t tap = 0; tap < w->taps; tap++) {
-        tile.c = cvc_at(partial, tap * w->ch.reduced * nr, w->bytes);
-        run_tap(w, &space, tap, n, samples, &view, &tile);
+      const int64_t c = w->ch.reduced;
+      for (int64_t row = first_row; row < cvc_min(end_row, c * w->taps);) {
+        const int64_t tap = row / c, begin = row % c;
+        const int64_t stop = cvc_min(begin + end_row - row, c);
+        tile.c = cvc_at(partial, row * nr, w->bytes);
+        run_tap(w, &space, tap, begin, stop, n, samples, &view, &tile);
+        row += stop - begin;
       }
     }
-    if (w->job->db) {
+    if (w->job->db && end_row == w->rows) {
       tile.c = cvc_at(partial, (w->rows - 1) * nr, w->bytes);
       run_bias(w, &space, samples, &tile);
     }
@@ -342,7 +360,7 @@ cvc_status cvc_weight_backward(const cvc_conv_job *job, bool im2col) {
   const int64_t parts = cvc_ceil_div(w.ch.reduced, REDUCE_CHANNELS);
   for (; w.first_panel < w.panels; w.first_panel += w.wave) {
     const int64_t wave = cvc_min(w.wave, w.panels - w.first_panel);
-    CVC_TRY(cvc_parallel(job->call, job->threads, wave * w.granules,
+    CVC_TRY(cvc_parallel(job->call, job->threads, wave * w.granules * w.parts,
                          weight_task, &w));
     CVC_TRY(
         cvc_parallel(job->call, job->threads, wave * parts, reduce_task, &w));

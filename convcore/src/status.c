@@ -8,7 +8,8 @@ const char *cvc_status_text(cvc_status status) {
     case CVC_TOO_LARGE: return "sizes whose product is too large";
     case CVC_OVERLAP: return "an output overlaps an input";
     case CVC_UNSUPPORTED: return "not supported by this algorithm or build";
-    case CVC_BAD_PACKING: return "weights packed for another shape, pass or ISA";
+    case CVC_BAD_PACKING:
+      return "weights packed for another shape, pass or ISA";
     case CVC_BAD_ISA:
       return "CONVCORE_ISA names an instruction set that is unknown or that "
              "this machine does not support";

@@ -74,8 +74,8 @@ cvc_status cvc_set_num_threads(int threads) {
 }
 
 int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work) {
-  int threads = call && call->threads > 0 ? call->threads
-                                          : cvc_get_num_threads();
+  int threads =
+      call && call->threads > 0 ? call->threads : cvc_get_num_threads();
   if (!cvc_has_openmp()) return 1;
   threads = (int)cvc_min(cvc_min(threads, MAX_THREADS), cvc_max(tasks, 1));
   return work < 2 * WORK_PER_THREAD
@@ -105,8 +105,7 @@ static void take_tasks(loop *l, int thread) {
   bool polls = thread == 0 && l->call && l->call->interrupt;
   double last = polls ? now() : 0;
   while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
-    int64_t task = atomic_fetch_add_explicit(&l->next, 1,
-                                             memory_order_relaxed);
+    int64_t task = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed);
     if (task >= l->tasks) break;
     l->function(l->context, task, thread);
     if (!polls || now() - last < POLL_SECONDS) continue;
@@ -118,8 +117,8 @@ static void take_tasks(loop *l, int thread) {
 
 cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
                         cvc_task function, void *context) {
-  loop l = {.call = call, .tasks = tasks, .function = function,
-            .context = context};
+  loop l = {
+      .call = call, .tasks = tasks, .function = function, .context = context};
   atomic_init(&l.next, 0);
   atomic_init(&l.stop, false);
 #if defined(_OPENMP)

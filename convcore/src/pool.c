@@ -1,0 +1,398 @@
+/**
+ * Pooling: checks, division into tasks, entry points.
+ *
+ * All kernels work on channels-last images. A task of a forward pass is a
+ * block of output rows. Backward, windows may overlap: a task has images of
+ * its own, or a block of their channels, and adds row after row. Planes of
+ * channels-first arrays are independent of each other, so a task takes a few,
+ * whatever their image, and makes them the channels of one image.
+ */
+#include <string.h>
+
+#include "pool.h"
+
+enum {
+  TASK_ELEMENTS = 1 << 15, /* written by one task, about */
+  BLOCK_CHANNELS = 64,     /* of an image in one backward task */
+  BLOCK_PLANES = 16,       /* of channels-first arrays in one task */
+  MAX_THREADS = 1024
+};
+
+/* ----------------------------------------------------------------- checks */
+
+/** Whether every window of an axis holds an element. A window that begins in
+ * the padding may miss the input with all its taps only when it ends before
+ * it, or when the input is shorter than the dilation. */
+static bool no_window_is_empty(const cvc_pool *pool, int i) {
+  const cvc_axis axis = cvc_pool_axis(pool, i);
+  const cvc_region last = cvc_pool_taps(&axis, pool->out[i] - 1);
+  if (last.low == last.high) return false;
+  const int64_t in_padding =
+      cvc_min(cvc_ceil_div(pool->pad_before[i], pool->stride[i]), pool->out[i]);
+  const int64_t suspects =
+      pool->size[i] < pool->dilation[i] ? in_padding : cvc_min(in_padding, 1);
+  for (int64_t output = 0; output < suspects; output++) {
+    const cvc_region region = cvc_pool_taps(&axis, output);
+    if (region.low == region.high) return false;
+  }
+  return true;
+}
+
+static cvc_status check_axis(const cvc_pool *pool, int i) {
+  const int64_t limit = INT64_MAX / 8; /* index arithmetic adds a few terms */
+  if (pool->size[i] < 1 || pool->out[i] < 1 || pool->kernel[i] < 1 ||
+      pool->stride[i] < 1 || pool->dilation[i] < 1 || pool->pad_before[i] < 0 ||
+      pool->pad_after[i] < 0)
+    return CVC_BAD_SHAPE;
+  int64_t padded, extent, last;
+  if (__builtin_add_overflow(pool->size[i], pool->pad_before[i], &padded) ||
+      __builtin_add_overflow(padded, pool->pad_after[i], &padded) ||
+      __builtin_mul_overflow(pool->dilation[i], pool->kernel[i], &extent) ||
+      __builtin_mul_overflow(pool->stride[i], pool->out[i] - 1, &last) ||
+      padded > limit || extent > limit || pool->stride[i] > limit)
+    return CVC_TOO_LARGE;
+  if (last >= padded) return CVC_BAD_SHAPE;
+  if (pool->kind == CVC_POOL_MAX && !no_window_is_empty(pool, i))
+    return CVC_BAD_SHAPE;
+  return CVC_OK;
+}
+
+cvc_status cvc_pool_check(const cvc_pool *pool) {
+  if (!pool) return CVC_BAD_ARGUMENT;
+  CVC_TRY(cvc_initialize());
+  if (!cvc_is_real(pool->dtype)) return CVC_UNSUPPORTED;
+  if (pool->layout != CVC_CHANNELS_FIRST && pool->layout != CVC_CHANNELS_LAST)
+    return CVC_BAD_ARGUMENT;
+  if (pool->kind != CVC_POOL_MAX && pool->kind != CVC_POOL_AVERAGE)
+    return CVC_BAD_ARGUMENT;
+  if (pool->kind == CVC_POOL_MAX && pool->index_dtype != CVC_U8 &&
+      pool->index_dtype != CVC_I64)
+    return CVC_BAD_ARGUMENT;
+  if (pool->n < 0) return CVC_BAD_ARGUMENT;
+  if (pool->c < 1) return CVC_BAD_SHAPE;
+  for (int i = 0; i < 3; i++) CVC_TRY(check_axis(pool, i));
+  /* Working memory is per thread and at most a few times the larger array. */
+  const int64_t images[] = {8 * MAX_THREADS, cvc_max(pool->n, 1), pool->c};
+  int64_t elements, taps = 1;
+  CVC_TRY(cvc_elements(CVC_F64, 3, images, &elements));
+  for (int i = 0; i < 3; i++) {
+    CVC_TRY(cvc_multiply(&elements, cvc_max(pool->size[i], pool->out[i])));
+    CVC_TRY(cvc_multiply(&taps, pool->kernel[i]));
+  }
+  CVC_TRY(cvc_multiply(&elements, sizeof(double)));
+  if (taps > INT32_MAX) return CVC_TOO_LARGE;
+  if (pool->kind == CVC_POOL_MAX && pool->index_dtype == CVC_U8 &&
+      taps > BYTE_TAPS)
+    return CVC_UNSUPPORTED;
+  return CVC_OK;
+}
+
+/* --------------------------------------------------------------- segments */
+
+static void max_forward(const pool_pass *pass, const pool_space *space,
+                        const pool_segment *s) {
+  cvc_window window = s->window;
+  const void *x = cvc_at_const(pass->from, s->x, pass->bytes);
+  void *y = cvc_at(pass->to, s->y, pass->bytes);
+  if (!pass->index) {
+    pass->kernels->max_pool(&window, x, y, NULL, 0);
+    return;
+  }
+  if (pass->pool->index_dtype == CVC_U8) {
+    pass->kernels->max_pool(&window, x, y, (uint8_t *)pass->index + s->y, 1);
+    return;
+  }
+  for (int64_t t = 0; t < window.taps; t++) space->tap[t] = (int32_t)t;
+  pass->kernels->max_pool(&window, x, y, space->row, 4);
+  int64_t *index = (int64_t *)pass->index + s->y;
+  for (int64_t p = 0; p < window.pixels; p++) {
+    const int64_t position = s->position + p * pass->pool->stride[2];
+    for (int64_t i = p * pass->c; i < (p + 1) * pass->c; i++)
+      index[i] = position + space->position[space->row[i]];
+  }
+}
+
+static void average_forward(const pool_pass *pass, const pool_space *space,
+                            const pool_segment *s) {
+  (void)space;
+  pass->kernels->average_pool(&s->window, s->divisor,
+                              cvc_at_const(pass->from, s->x, pass->bytes),
+                              cvc_at(pass->to, s->y, pass->bytes));
+}
+
+static void max_backward(const pool_pass *pass, const pool_space *space,
+                         const pool_segment *s) {
+  cvc_window window = s->window;
+  /* Numbers of taps that are not valid lead to one that is: whatever the
+   * bytes are, nothing outside dx is touched. */
+  memset(space->by_tap, 0, BYTE_TAPS * sizeof *space->by_tap);
+  for (int64_t t = 0; t < window.taps; t++)
+    space->by_tap[window.tap[t]] = window.offset[t];
+  window.offset = space->by_tap;
+  pass->kernels->max_pool_backward(&window, (const uint8_t *)pass->index + s->y,
+                                   cvc_at_const(pass->from, s->y, pass->bytes),
+                                   cvc_at(pass->to, s->x, pass->bytes));
+}
+
+static void max_backward_positions(const pool_pass *pass,
+                                   const pool_space *space,
+                                   const pool_segment *s) {
+  (void)space;
+  cvc_window window = s->window;
+  window.x_step = pass->c;
+  pass->kernels->max_pool_scatter(
+      &window, (const int64_t *)pass->index + s->y,
+      cvc_at_const(pass->from, s->y, pass->bytes),
+      cvc_at(pass->to, s->x - s->position * pass->c, pass->bytes));
+}
+
+static void average_backward(const pool_pass *pass, const pool_space *space,
+                             const pool_segment *s) {
+  (void)space;
+  pass->kernels->average_pool_backward(
+      &s->window, s->divisor, cvc_at_const(pass->from, s->y, pass->bytes),
+      cvc_at(pass->to, s->x, pass->bytes));
+}
+
+static pool_function function_of(const cvc_pool *pool, bool backward) {
+  if (pool->kind == CVC_POOL_AVERAGE)
+    return backward ? average_backward : average_forward;
+  if (!backward) return max_forward;
+  return pool->index_dtype == CVC_U8 ? max_backward : max_backward_positions;
+}
+
+/* ------------------------------------------------------------------ tasks */
+
+/** A pass and its division into tasks. */
+typedef struct job {
+  pool_pass pass;
+  bool planes;            /* channels first */
+  int64_t tasks, block;   /* block: rows, images or planes of a task */
+  int64_t space_bytes;    /* of a thread's tables */
+  int64_t image_bytes[3]; /* of a thread's image of from, to, index */
+  char *workspaces;
+} job;
+
+/** Rows first..last-1 of all images. */
+static void forward_rows(const pool_pass *pass, const pool_space *space,
+                         int64_t first, int64_t last) {
+  const int64_t *out = pass->pool->out, rows = out[0] * out[1];
+  for (int64_t row = first; row < last; row++)
+    cvc_pool_visit_row(pass, space, row / rows, row % rows / out[1],
+                       row % out[1], 0, pass->c);
+}
+
+/** `channels` channels of an image, from c. */
+static void backward_image(const pool_pass *pass, const pool_space *space,
+                           int64_t image, int64_t c, int64_t channels) {
+  const cvc_pool *pool = pass->pool;
+  const int64_t pixels = cvc_volume(pool->size);
+  for (int64_t i = image * pixels; i < (image + 1) * pixels; i++)
+    memset(cvc_at(pass->to, i * pass->c + c, pass->bytes), 0,
+           (size_t)(channels * pass->bytes));
+  for (int64_t d = 0; d < pool->out[0]; d++)
+    for (int64_t h = 0; h < pool->out[1]; h++)
+      cvc_pool_visit_row(pass, space, image, d, h, c, channels);
+}
+
+static void forward_task(const job *j, int64_t task, const pool_space *space) {
+  const int64_t *out = j->pass.pool->out;
+  const int64_t first = task * j->block;
+  forward_rows(&j->pass, space, first,
+               cvc_min(first + j->block, j->pass.n * out[0] * out[1]));
+}
+
+static void backward_task(const job *j, int64_t task, const pool_space *space) {
+  const int64_t blocks = cvc_ceil_div(j->pass.c, BLOCK_CHANNELS);
+  const int64_t c = task % blocks * BLOCK_CHANNELS;
+  const int64_t first = task / blocks * j->block;
+  const int64_t last = cvc_min(first + j->block, j->pass.n);
+  for (int64_t image = first; image < last; image++)
+    backward_image(&j->pass, space, image, c,
+                   cvc_min(BLOCK_CHANNELS, j->pass.c - c));
+}
+
+/** Planes as the channels of one image, which lies in `memory`. */
+static void planes_task(const job *j, int64_t task, const pool_space *space,
+                        char *memory) {
+  const cvc_pool *pool = j->pass.pool;
+  const int64_t first = task * j->block;
+  const int64_t planes = cvc_min(j->block, pool->n * pool->c - first);
+  const int64_t pixels = cvc_volume(pool->size), outs = cvc_volume(pool->out);
+  const bool backward = j->pass.backward;
+  const int64_t from = backward ? outs : pixels, to = backward ? pixels : outs;
+  const int64_t bytes = j->pass.bytes;
+  const int64_t index_bytes = cvc_dtype_bytes(pool->index_dtype);
+  pool_pass pass = j->pass;
+  pass.n = 1;
+  pass.c = planes;
+  pass.from = memory;
+  pass.to = memory + j->image_bytes[0];
+  void *index = NULL;
+  if (pass.index) {
+    index = cvc_at(pass.index, first * outs, index_bytes);
+    pass.index = (char *)pass.to + j->image_bytes[1];
+  }
+  cvc_transpose_matrix(bytes, planes, from,
+                       cvc_at_const(j->pass.from, first * from, bytes), memory);
+  if (backward && index)
+    cvc_transpose_matrix(index_bytes, planes, outs, index, pass.index);
+  if (backward)
+    backward_image(&pass, space, 0, 0, planes);
+  else
+    forward_rows(&pass, space, 0, pool->out[0] * pool->out[1]);
+  cvc_transpose_matrix(bytes, to, planes, pass.to,
+                       cvc_at(j->pass.to, first * to, bytes));
+  if (!backward && index)
+    cvc_transpose_matrix(index_bytes, outs, planes, pass.index, index);
+}
+
+static int64_t workspace_bytes(const job *j) {
+  return j->space_bytes + j->image_bytes[0] + j->image_bytes[1] +
+         j->image_bytes[2];
+}
+
+static void run_task(void *context, int64_t task, int thread) {
+  const job *j = context;
+  char *memory = j->workspaces + thread * workspace_bytes(j);
+  pool_space space;
+  cvc_pool_carve(&j->pass, memory, &space);
+  if (j->planes)
+    planes_task(j, task, &space, memory + j->space_bytes);
+  else if (j->pass.backward)
+    backward_task(j, task, &space);
+  else
+    forward_task(j, task, &space);
+}
+
+static job job_of(const cvc_pool *pool, bool backward) {
+  const int64_t pixels = cvc_volume(pool->size), outs = cvc_volume(pool->out);
+  job j = {.pass = {.pool = pool,
+                    .kernels = cvc_kernels_of(pool->dtype),
+                    .function = function_of(pool, backward),
+                    .backward = backward,
+                    .n = pool->n,
+                    .c = pool->c,
+                    .bytes = cvc_dtype_bytes(pool->dtype)},
+           .planes = pool->layout == CVC_CHANNELS_FIRST};
+  if (j.planes) {
+    j.block = cvc_min(BLOCK_PLANES, pool->n * pool->c);
+    j.tasks = cvc_ceil_div(pool->n * pool->c, BLOCK_PLANES);
+    j.pass.c = j.block;
+    const int64_t bytes = j.block * j.pass.bytes;
+    j.image_bytes[backward] = cvc_round_up(pixels * bytes, 64);
+    j.image_bytes[!backward] = cvc_round_up(outs * bytes, 64);
+    if (pool->kind == CVC_POOL_MAX)
+      j.image_bytes[2] =
+          cvc_round_up(outs * j.block * cvc_dtype_bytes(pool->index_dtype), 64);
+  } else if (backward) {
+    j.block = cvc_ceil_div(TASK_ELEMENTS, pixels * pool->c);
+    j.tasks =
+        cvc_ceil_div(pool->n, j.block) * cvc_ceil_div(pool->c, BLOCK_CHANNELS);
+  } else {
+    j.block = cvc_ceil_div(TASK_ELEMENTS, pool->out[2] * pool->c);
+    j.tasks = cvc_ceil_div(pool->n * pool->out[0] * pool->out[1], j.block);
+  }
+  j.space_bytes = cvc_pool_carve(&j.pass, NULL, NULL);
+  return j;
+}
+
+static int threads_of(const job *j, const cvc_call *call) {
+  const cvc_pool *pool = j->pass.pool;
+  const double taps = (double)cvc_volume(pool->kernel);
+  const double work =
+      (double)cvc_volume(pool->size) + taps * (double)cvc_volume(pool->out);
+  return cvc_plan_threads(call, j->tasks,
+                          work * (double)pool->n * (double)pool->c);
+}
+
+static int64_t scratch_bytes_of(const job *j, int threads) {
+  return cvc_pool_regions_bytes(j->pass.pool) + threads * workspace_bytes(j);
+}
+
+static cvc_status run(job *j, const cvc_call *call) {
+  const int threads = threads_of(j, call);
+  cvc_scratch scratch;
+  CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(j, threads)));
+  cvc_pool_set_regions(&j->pass, scratch.memory);
+  j->workspaces = (char *)scratch.memory + cvc_pool_regions_bytes(j->pass.pool);
+  cvc_status status = cvc_parallel(call, threads, j->tasks, run_task, j);
+  cvc_scratch_end(&scratch);
+  return status;
+}
+
+/* ----------------------------------------------------------- entry points */
+
+cvc_status cvc_pool_scratch(const cvc_pool *pool, int threads,
+                            int64_t *scratch_bytes) {
+  CVC_TRY(cvc_pool_check(pool));
+  if (!scratch_bytes || threads < 0) return CVC_BAD_ARGUMENT;
+  const cvc_call call = {.threads = threads};
+  *scratch_bytes = 0;
+  for (int backward = 0; backward < 2; backward++) {
+    const job j = job_of(pool, backward);
+    *scratch_bytes =
+        cvc_max(*scratch_bytes, scratch_bytes_of(&j, threads_of(&j, &call)));
+  }
+  return CVC_OK;
+}
+
+/** Null, alignment and overlap of what a pass reads and writes. */
+static cvc_status check_arrays(const cvc_pool *pool, const void *x,
+                               const void *y, const void *index,
+                               bool backward) {
+  if (!pool->n) return CVC_OK;
+  if (!x || !y) return CVC_BAD_ARGUMENT;
+  const int64_t bytes = cvc_dtype_bytes(pool->dtype);
+  const int64_t index_bytes = index ? cvc_dtype_bytes(pool->index_dtype) : 0;
+  if (!cvc_is_aligned(x, pool->dtype) || !cvc_is_aligned(y, pool->dtype) ||
+      (index && !cvc_is_aligned(index, pool->index_dtype)))
+    return CVC_BAD_ARGUMENT;
+  const int64_t images = pool->n * pool->c;
+  const int64_t outputs = images * cvc_volume(pool->out);
+  const int64_t x_bytes = images * cvc_volume(pool->size) * bytes;
+  CVC_TRY(cvc_check_disjoint(x, x_bytes, y, outputs * bytes));
+  CVC_TRY(cvc_check_disjoint(x, x_bytes, index, outputs * index_bytes));
+  if (backward) return CVC_OK;
+  return cvc_check_disjoint(y, outputs * bytes, index, outputs * index_bytes);
+}
+
+static cvc_status check_positions(const cvc_pool *pool,
+                                  const int64_t *positions) {
+  const uint64_t pixels = (uint64_t)cvc_volume(pool->size);
+  const int64_t count = pool->n * pool->c * cvc_volume(pool->out);
+  for (int64_t i = 0; i < count; i++)
+    if ((uint64_t)positions[i] >= pixels) return CVC_BAD_ARGUMENT;
+  return CVC_OK;
+}
+
+cvc_status cvc_pool_forward(const cvc_pool *pool, const void *x, void *y,
+                            void *indices, const cvc_call *call) {
+  CVC_TRY(cvc_pool_check(pool));
+  if (pool->kind == CVC_POOL_AVERAGE) indices = NULL;
+  CVC_TRY(check_arrays(pool, x, y, indices, false));
+  if (!pool->n) return CVC_OK;
+  job j = job_of(pool, false);
+  j.pass.from = x;
+  j.pass.to = y;
+  j.pass.index = indices;
+  return run(&j, call);
+}
+
+cvc_status cvc_pool_backward(const cvc_pool *pool, const void *dy,
+                             const void *indices, void *dx,
+                             const cvc_call *call) {
+  CVC_TRY(cvc_pool_check(pool));
+  if (pool->kind == CVC_POOL_AVERAGE) indices = NULL;
+  CVC_TRY(check_arrays(pool, dx, dy, indices, true));
+  if (!pool->n) return CVC_OK;
+  if (pool->kind == CVC_POOL_MAX) {
+    if (!indices) return CVC_BAD_ARGUMENT;
+    if (pool->index_dtype == CVC_I64) CVC_TRY(check_positions(pool, indices));
+  }
+  job j = job_of(pool, true);
+  j.pass.from = dy;
+  j.pass.to = dx;
+  j.pass.index = (void *)indices;
+  return run(&j, call);
+}

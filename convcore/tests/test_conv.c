@@ -1,0 +1,558 @@
+/** Convolution and its gradients, against their definition in double. */
+#include "check.h"
+
+typedef struct conv_case {
+  int64_t n, c, k, groups, size[3], kernel[3], stride[3], before[3], after[3];
+  int64_t dilation[3];
+} conv_case;
+
+static const conv_case cases[] = {
+    {1, 1, 1, 1, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {0}, {0}, {1, 1, 1}},
+    {2,
+     3,
+     5,
+     1,
+     {1, 1, 17},
+     {1, 1, 4},
+     {1, 1, 2},
+     {0, 0, 2},
+     {0, 0, 1},
+     {1, 1, 1}},
+    {2,
+     4,
+     6,
+     1,
+     {1, 7, 9},
+     {1, 3, 3},
+     {1, 1, 1},
+     {0, 1, 1},
+     {0, 1, 1},
+     {1, 1, 1}},
+    {1,
+     3,
+     8,
+     1,
+     {1, 12, 11},
+     {1, 7, 7},
+     {1, 2, 2},
+     {0, 3, 3},
+     {0, 3, 3},
+     {1, 1, 1}},
+    {1,
+     17,
+     33,
+     1,
+     {1, 10, 9},
+     {1, 3, 3},
+     {1, 1, 1},
+     {0, 1, 0},
+     {0, 0, 2},
+     {1, 1, 1}},
+    {1,
+     5,
+     7,
+     1,
+     {1, 12, 13},
+     {1, 5, 5},
+     {1, 1, 1},
+     {0, 2, 2},
+     {0, 2, 2},
+     {1, 1, 1}},
+    {2,
+     6,
+     9,
+     3,
+     {1, 8, 7},
+     {1, 3, 2},
+     {1, 2, 1},
+     {0, 1, 1},
+     {0, 1, 0},
+     {1, 1, 2}},
+    {1,
+     6,
+     6,
+     6,
+     {1, 9, 8},
+     {1, 3, 3},
+     {1, 1, 1},
+     {0, 1, 1},
+     {0, 1, 1},
+     {1, 1, 1}},
+    {2, 20, 12, 1, {1, 6, 5}, {1, 1, 1}, {1, 1, 1}, {0}, {0}, {1, 1, 1}},
+    {1, 20, 40, 1, {1, 6, 5}, {1, 1, 1}, {1, 2, 3}, {0}, {0}, {1, 1, 1}},
+    {3, 130, 10, 1, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {0}, {0}, {1, 1, 1}},
+    {1,
+     2,
+     3,
+     1,
+     {5, 6, 7},
+     {2, 3, 2},
+     {2, 1, 3},
+     {1, 0, 1},
+     {0, 2, 1},
+     {1, 2, 1}},
+    {1,
+     3,
+     4,
+     1,
+     {1, 11, 10},
+     {1, 3, 3},
+     {1, 3, 2},
+     {0, 2, 3},
+     {0, 2, 3},
+     {1, 2, 3}},
+    /* more padding than kernel: outputs of bias alone */
+    {1,
+     2,
+     3,
+     1,
+     {1, 2, 3},
+     {1, 2, 2},
+     {1, 1, 1},
+     {0, 4, 3},
+     {0, 3, 4},
+     {1, 1, 1}},
+    /* kernel as large as the input; long reductions; every granule */
+    {11, 40, 5, 1, {1, 4, 4}, {1, 4, 4}, {1, 1, 1}, {0}, {0}, {1, 1, 1}},
+    {0, 3, 4, 1, {1, 5, 5}, {1, 3, 3}, {1, 1, 1}, {0}, {0}, {1, 1, 1}},
+};
+enum { CASES = sizeof cases / sizeof cases[0] };
+
+static cvc_conv conv_of(const conv_case *c, cvc_dtype dtype, cvc_layout layout,
+                        cvc_algorithm algorithm) {
+  cvc_conv conv = {.dtype = dtype,
+                   .layout = layout,
+                   .algorithm = algorithm,
+                   .n = c->n,
+                   .c = c->c,
+                   .k = c->k,
+                   .groups = c->groups};
+  memcpy(conv.size, c->size, sizeof conv.size);
+  memcpy(conv.kernel, c->kernel, sizeof conv.kernel);
+  memcpy(conv.stride, c->stride, sizeof conv.stride);
+  memcpy(conv.pad_before, c->before, sizeof conv.pad_before);
+  memcpy(conv.pad_after, c->after, sizeof conv.pad_after);
+  memcpy(conv.dilation, c->dilation, sizeof conv.dilation);
+  return conv;
+}
+
+/** Arrays of one case, and what their contents should be. */
+typedef struct data {
+  int64_t out[3], x_size, y_size, w_size;
+  void *x, *w, *bias, *residual, *dy; /* inputs */
+  double *y, *relu_y, *dx, *dw, *db;  /* wanted */
+} data;
+
+static double *zeros(int64_t size) {
+  return calloc((size_t)size + 1, sizeof(double));
+}
+
+/** One product of the definition, in all three passes. */
+static void add_product(const cvc_conv *conv, data *d, int64_t y, int64_t x,
+                        int64_t w) {
+  const cvc_dtype dtype = conv->dtype;
+  d->y[y] += get(dtype, d->x, x) * get(dtype, d->w, w);
+  d->dx[x] += get(dtype, d->dy, y) * get(dtype, d->w, w);
+  d->dw[w] += get(dtype, d->dy, y) * get(dtype, d->x, x);
+}
+
+/** All products of output `o` of channel k of image n. */
+static void add_output(const cvc_conv *conv, data *d, int64_t n, int64_t k,
+                       int64_t o) {
+  const int64_t c_group = conv->c / conv->groups;
+  const int64_t first_c = k / (conv->k / conv->groups) * c_group;
+  const int64_t taps = volume(conv->kernel);
+  const int64_t y = offset_of(conv->layout, conv->k, volume(d->out), n, k, o);
+  const int64_t at[3] = {o / (d->out[1] * d->out[2]), o / d->out[2] % d->out[1],
+                         o % d->out[2]};
+  for (int64_t t = 0; t < taps; t++) {
+    const int64_t tap[3] = {t / (conv->kernel[1] * conv->kernel[2]),
+                            t / conv->kernel[2] % conv->kernel[1],
+                            t % conv->kernel[2]};
+    int64_t pixel = 0;
+    bool inside = true;
+    for (int i = 0; i < 3; i++) {
+      const int64_t x = at[i] * conv->stride[i] - conv->pad_before[i] +
+                        tap[i] * conv->dilation[i];
+      inside &= x >= 0 && x < conv->size[i];
+      pixel = pixel * conv->size[i] + x;
+    }
+    for (int64_t c = 0; inside && c < c_group; c++)
+      add_product(conv, d, y,
+                  offset_of(conv->layout, conv->c, volume(conv->size), n,
+                            first_c + c, pixel),
+                  (k * c_group + c) * taps + t);
+  }
+  d->db[k] += get(conv->dtype, d->dy, y);
+  d->y[y] += get(conv->dtype, d->bias, k) + get(conv->dtype, d->residual, y);
+  d->relu_y[y] = d->y[y] > 0 ? d->y[y] : 0;
+}
+
+static data data_of(const cvc_conv *conv) {
+  data d = {0};
+  CHECK_OK(cvc_conv_output_size(conv, d.out));
+  d.x_size = conv->n * conv->c * volume(conv->size);
+  d.y_size = conv->n * conv->k * volume(d.out);
+  d.w_size = conv->k * (conv->c / conv->groups) * volume(conv->kernel);
+  d.x = random_array(conv->dtype, d.x_size);
+  d.w = random_array(conv->dtype, d.w_size);
+  d.bias = random_array(conv->dtype, conv->k);
+  d.residual = random_array(conv->dtype, d.y_size);
+  d.dy = random_array(conv->dtype, d.y_size);
+  d.y = zeros(d.y_size);
+  d.relu_y = zeros(d.y_size);
+  d.dx = zeros(d.x_size);
+  d.dw = zeros(d.w_size);
+  d.db = zeros(conv->k);
+  for (int64_t n = 0; n < conv->n; n++)
+    for (int64_t k = 0; k < conv->k; k++)
+      for (int64_t o = 0; o < volume(d.out); o++) add_output(conv, &d, n, k, o);
+  return d;
+}
+
+static void free_data(data *d) {
+  free(d->y);
+  free(d->relu_y);
+  free(d->dx);
+  free(d->dw);
+  free(d->db);
+}
+
+/** The weights packed for a pass when conv says so, else plain. */
+static const void *weights_of(const cvc_conv *conv, cvc_pass pass,
+                              const data *d) {
+  if (conv->weights == CVC_WEIGHTS_PLAIN) return d->w;
+  int64_t size;
+  CHECK_OK(cvc_conv_packed_size(conv, pass, &size));
+  void *packed = guarded((size_t)size * bytes_of(conv->dtype), 64);
+  CHECK_OK(cvc_conv_pack(conv, pass, d->w, packed, NULL));
+  return packed;
+}
+
+/** A call with just the scratch that the pass asks for. */
+static cvc_call exact_call(const cvc_conv *conv, cvc_pass pass) {
+  cvc_call call = {.threads = 1};
+  CHECK_OK(cvc_conv_scratch(conv, pass, 1, &call.scratch_bytes));
+  if (call.scratch_bytes)
+    call.scratch = guarded((size_t)call.scratch_bytes, 64);
+  return call;
+}
+
+static void test_forward(cvc_conv conv, const data *d, double tolerance) {
+  const cvc_dtype dtype = conv.dtype;
+  for (int packed = 0; packed < 2; packed++) {
+    conv.weights = (cvc_weights)packed;
+    const void *w = weights_of(&conv, CVC_FORWARD, d);
+    void *y = new_array(dtype, d->y_size);
+    const cvc_call call = exact_call(&conv, CVC_FORWARD);
+    conv.activation = CVC_ACTIVATION_NONE;
+    CHECK_OK(cvc_conv_forward(&conv, d->x, w, d->bias, d->residual, y, &call));
+    CHECK(error_of(dtype, y, d->y, d->y_size) <= tolerance);
+    conv.activation = CVC_ACTIVATION_RELU;
+    CHECK_OK(cvc_conv_forward(&conv, d->x, w, d->bias, d->residual, y, NULL));
+    CHECK(error_of(dtype, y, d->relu_y, d->y_size) <= tolerance);
+    /* Without bias and residual: add them here. */
+    conv.activation = CVC_ACTIVATION_NONE;
+    CHECK_OK(cvc_conv_forward(&conv, d->x, w, NULL, NULL, y, &call));
+    const int64_t pixels = volume(d->out);
+    for (int64_t i = 0; i < d->y_size; i++) {
+      const int64_t k =
+          conv.layout == CVC_CHANNELS_FIRST ? i / pixels % conv.k : i % conv.k;
+      set(dtype, y, i,
+          get(dtype, y, i) + get(dtype, d->bias, k) +
+              get(dtype, d->residual, i));
+    }
+    CHECK(error_of(dtype, y, d->y, d->y_size) <= tolerance);
+  }
+}
+
+static void test_backward(cvc_conv conv, const data *d, double tolerance) {
+  const cvc_dtype dtype = conv.dtype;
+  for (int packed = 0; packed < 2; packed++) {
+    conv.weights = (cvc_weights)packed;
+    const void *w = weights_of(&conv, CVC_BACKWARD_DATA, d);
+    void *dx = new_array(dtype, d->x_size);
+    const cvc_call call = exact_call(&conv, CVC_BACKWARD_DATA);
+    CHECK_OK(cvc_conv_backward_data(&conv, d->dy, w, dx, &call));
+    CHECK(error_of(dtype, dx, d->dx, d->x_size) <= tolerance);
+  }
+  cvc_algorithm chosen;
+  if (cvc_conv_choose(&conv, CVC_BACKWARD_WEIGHT, &chosen) != CVC_OK) return;
+  void *dw = new_array(dtype, d->w_size), *db = new_array(dtype, conv.k);
+  const cvc_call call = exact_call(&conv, CVC_BACKWARD_WEIGHT);
+  CHECK_OK(cvc_conv_backward_weight(&conv, d->dy, d->x, dw, db, &call));
+  CHECK(error_of(dtype, dw, d->dw, d->w_size) <= tolerance);
+  CHECK(error_of(dtype, db, d->db, conv.k) <= tolerance);
+  /* Either alone: the same bits. */
+  void *alone = new_array(dtype, d->w_size);
+  CHECK_OK(cvc_conv_backward_weight(&conv, d->dy, d->x, alone, NULL, NULL));
+  CHECK(same_bytes(dtype, alone, dw, d->w_size));
+  alone = new_array(dtype, conv.k);
+  CHECK_OK(cvc_conv_backward_weight(&conv, d->dy, d->x, NULL, alone, NULL));
+  CHECK(same_bytes(dtype, alone, db, conv.k));
+}
+
+static void test_case(const conv_case *c, cvc_dtype dtype, cvc_layout layout) {
+  const double tolerance = dtype == CVC_F32 ? 3e-6 : 1e-13;
+  cvc_conv conv = conv_of(c, dtype, layout, CVC_AUTO);
+  data d = data_of(&conv);
+  for (int algorithm = CVC_AUTO; algorithm <= CVC_WINOGRAD; algorithm++) {
+    conv.algorithm = (cvc_algorithm)algorithm;
+    cvc_algorithm chosen = CVC_AUTO;
+    const cvc_status status = cvc_conv_choose(&conv, CVC_FORWARD, &chosen);
+    CHECK(status == CVC_OK ||
+          (status == CVC_UNSUPPORTED && algorithm == CVC_WINOGRAD));
+    if (status != CVC_OK) continue;
+    CHECK(chosen != CVC_AUTO &&
+          (chosen == conv.algorithm || algorithm == CVC_AUTO));
+    const size_t length = strlen(context);
+    snprintf(context + length, sizeof context - length, ", algorithm %d",
+             algorithm);
+    test_forward(conv, &d, tolerance);
+    test_backward(conv, &d, tolerance);
+    context[length] = 0;
+  }
+  free_data(&d);
+  release_arrays();
+}
+
+/** The same bits with 1, 2 and 3 threads. */
+static void test_threads(void) {
+  const conv_case large = {5,           16,        40,        1,
+                           {1, 20, 21}, {1, 3, 3}, {1, 1, 1}, {0, 1, 1},
+                           {0, 1, 1},   {1, 1, 1}};
+  for (int i = 0; i < 8; i++) {
+    snprintf(context, sizeof context, "threads, layout %d, algorithm %d", i & 1,
+             i / 2);
+    cvc_conv conv =
+        conv_of(&large, CVC_F32, (cvc_layout)(i & 1), (cvc_algorithm)(i / 2));
+    int64_t out[3];
+    CHECK_OK(cvc_conv_output_size(&conv, out));
+    const int64_t x_size = conv.n * conv.c * volume(conv.size);
+    const int64_t y_size = conv.n * conv.k * volume(out);
+    const int64_t w_size = conv.k * conv.c * volume(conv.kernel);
+    void *x = random_array(CVC_F32, x_size), *w = random_array(CVC_F32, w_size);
+    void *results[4] = {NULL};
+    for (int threads = 1; threads <= 3; threads++) {
+      const cvc_call call = {.threads = threads};
+      void *got[] = {new_array(CVC_F32, y_size), new_array(CVC_F32, x_size),
+                     new_array(CVC_F32, w_size), new_array(CVC_F32, conv.k)};
+      const int64_t sizes[] = {y_size, x_size, w_size, conv.k};
+      CHECK_OK(cvc_conv_forward(&conv, x, w, NULL, NULL, got[0], &call));
+      CHECK_OK(cvc_conv_backward_data(&conv, got[0], w, got[1], &call));
+      const bool weight = conv.algorithm != CVC_WINOGRAD;
+      if (weight)
+        CHECK_OK(
+            cvc_conv_backward_weight(&conv, got[0], x, got[2], got[3], &call));
+      for (int j = 0; j < (weight ? 4 : 2); j++) {
+        if (!results[j]) results[j] = got[j];
+        CHECK(same_bytes(CVC_F32, results[j], got[j], sizes[j]));
+      }
+    }
+    release_arrays();
+  }
+}
+
+/** Padding is no product with zero: infinite weights and inputs do not turn
+ * outputs into NaN that the definition leaves finite. */
+static void test_infinities(void) {
+  const conv_case c = {1,         2,         3,         1,         {1, 5, 5},
+                       {1, 3, 3}, {1, 1, 1}, {0, 1, 1}, {0, 1, 1}, {1, 1, 1}};
+  for (int algorithm = CVC_AUTO; algorithm <= CVC_IM2COL; algorithm++) {
+    snprintf(context, sizeof context, "infinities, algorithm %d", algorithm);
+    cvc_conv conv =
+        conv_of(&c, CVC_F32, CVC_CHANNELS_LAST, (cvc_algorithm)algorithm);
+    float *x = new_array(CVC_F32, 50), *w = new_array(CVC_F32, 54);
+    float *y = new_array(CVC_F32, 75);
+    for (int i = 0; i < 50; i++) x[i] = 1;
+    for (int i = 0; i < 54; i++) w[i] = 1;
+    w[0] = INFINITY; /* k 0, c 0, the tap above and left */
+    CHECK_OK(cvc_conv_forward(&conv, x, w, NULL, NULL, y, NULL));
+    for (int o = 0; o < 25; o++) {
+      CHECK(isinf(y[o * 3]) == (o / 5 > 0 && o % 5 > 0));
+      CHECK(!isnan(y[o * 3]) && isfinite(y[o * 3 + 1]));
+    }
+    release_arrays();
+  }
+}
+
+static int interrupt_count;
+static int interrupt(void *data) {
+  interrupt_count++;
+  return *(int *)data;
+}
+
+static void test_interrupt(void) {
+  snprintf(context, sizeof context, "interrupt");
+  const conv_case large = {8,           64,        64,        1,
+                           {1, 56, 56}, {1, 3, 3}, {1, 1, 1}, {0, 1, 1},
+                           {0, 1, 1},   {1, 1, 1}};
+  const cvc_conv conv = conv_of(&large, CVC_F64, CVC_CHANNELS_LAST, CVC_DIRECT);
+  const int64_t size = 8 * 64 * 56 * 56;
+  void *x = random_array(CVC_F64, size), *y = new_array(CVC_F64, size);
+  void *w = random_array(CVC_F64, 64 * 64 * 9);
+  int answer = 0;
+  const cvc_call call = {
+      .threads = 1, .interrupt = interrupt, .interrupt_data = &answer};
+  CHECK_OK(cvc_conv_forward(&conv, x, w, NULL, NULL, y, &call));
+  CHECK(interrupt_count > 0);
+  answer = 1;
+  interrupt_count = 0;
+  CHECK_STATUS(cvc_conv_forward(&conv, x, w, NULL, NULL, y, &call),
+               CVC_INTERRUPTED);
+  CHECK(interrupt_count == 1);
+  release_arrays();
+}
+
+static void test_bad_calls(void) {
+  snprintf(context, sizeof context, "bad calls");
+  const conv_case c = {2,         4,         6,   2,   {1, 5, 5},
+                       {1, 3, 3}, {1, 1, 1}, {0}, {0}, {1, 1, 1}};
+  const cvc_conv good = conv_of(&c, CVC_F32, CVC_CHANNELS_LAST, CVC_AUTO);
+  const int64_t huge = INT64_MAX / 2;
+  float x[200] = {0}, w[108] = {0}, y[108], db[6];
+  int64_t out[3], size;
+  memset(y, 0xA5, sizeof y);
+  memset(db, 0xA5, sizeof db);
+  cvc_conv conv;
+#define BAD(field, value, status)                                             \
+  do {                                                                        \
+    conv = good;                                                              \
+    conv.field = value;                                                       \
+    CHECK_STATUS(cvc_conv_output_size(&conv, out), status);                   \
+    CHECK_STATUS(cvc_conv_forward(&conv, x, w, NULL, NULL, y, NULL), status); \
+    CHECK_STATUS(cvc_conv_backward_data(&conv, x, w, y, NULL), status);       \
+    CHECK_STATUS(cvc_conv_backward_weight(&conv, w, x, y, db, NULL), status); \
+    CHECK_STATUS(cvc_conv_packed_size(&conv, CVC_FORWARD, &size), status);    \
+    CHECK_STATUS(cvc_conv_scratch(&conv, CVC_FORWARD, 1, &size), status);     \
+  } while (0)
+  BAD(dtype, CVC_I64, CVC_UNSUPPORTED);
+  BAD(layout, (cvc_layout)2, CVC_BAD_ARGUMENT);
+  BAD(algorithm, (cvc_algorithm)9, CVC_BAD_ARGUMENT);
+  BAD(precision, (cvc_precision)9, CVC_BAD_ARGUMENT);
+  BAD(activation, (cvc_activation)9, CVC_BAD_ARGUMENT);
+  BAD(weights, (cvc_weights)9, CVC_BAD_ARGUMENT);
+  BAD(n, -1, CVC_BAD_SHAPE);
+  BAD(c, 0, CVC_BAD_SHAPE);
+  BAD(c, 5, CVC_BAD_SHAPE);
+  BAD(k, 0, CVC_BAD_SHAPE);
+  BAD(k, 7, CVC_BAD_SHAPE);
+  BAD(groups, 0, CVC_BAD_SHAPE);
+  BAD(groups, 3, CVC_BAD_SHAPE);
+  BAD(size[1], 0, CVC_BAD_SHAPE);
+  BAD(size[1], 2, CVC_BAD_SHAPE);
+  BAD(kernel[1], 0, CVC_BAD_SHAPE);
+  BAD(kernel[1], 6, CVC_BAD_SHAPE);
+  BAD(stride[1], 0, CVC_BAD_SHAPE);
+  BAD(dilation[1], 0, CVC_BAD_SHAPE);
+  BAD(dilation[1], 3, CVC_BAD_SHAPE);
+  BAD(pad_before[1], -1, CVC_BAD_SHAPE);
+  BAD(n, huge, CVC_TOO_LARGE);
+  BAD(c, huge / 2 * 2, CVC_TOO_LARGE);
+  BAD(size[2], huge, CVC_TOO_LARGE);
+  BAD(pad_after[2], huge, CVC_TOO_LARGE);
+  BAD(dilation[2], INT64_MAX, CVC_TOO_LARGE);
+#undef BAD
+  conv = good;
+#define FORWARD(x, w, bias, residual, y) \
+  cvc_conv_forward(&conv, x, w, bias, residual, y, NULL)
+  CHECK_STATUS(cvc_conv_output_size(NULL, out), CVC_BAD_ARGUMENT);
+  CHECK_STATUS(cvc_conv_output_size(&conv, NULL), CVC_BAD_ARGUMENT);
+  CHECK_STATUS(cvc_conv_choose(&conv, (cvc_pass)3, NULL), CVC_BAD_ARGUMENT);
+  CHECK_STATUS(FORWARD(NULL, w, NULL, NULL, y), CVC_BAD_ARGUMENT);
+  CHECK_STATUS(FORWARD(x, NULL, NULL, NULL, y), CVC_BAD_ARGUMENT);
+  CHECK_STATUS(FORWARD(x, w, NULL, NULL, NULL), CVC_BAD_ARGUMENT);
+  CHECK_STATUS(FORWARD(x, (char *)w + 1, NULL, NULL, y), CVC_BAD_ARGUMENT);
+  CHECK_STATUS(FORWARD(x, w, NULL, NULL, x + 100), CVC_OVERLAP);
+  CHECK_STATUS(FORWARD(x, y + 5, NULL, NULL, y), CVC_OVERLAP);
+  CHECK_STATUS(FORWARD(x, w, y + 107, NULL, y), CVC_OVERLAP);
+  CHECK_STATUS(FORWARD(x, w, NULL, y, y), CVC_OVERLAP);
+  CHECK_STATUS(cvc_conv_backward_data(&conv, x, w, NULL, NULL),
+               CVC_BAD_ARGUMENT);
+  CHECK_STATUS(cvc_conv_backward_data(&conv, x, w, x, NULL), CVC_OVERLAP);
+  CHECK_STATUS(cvc_conv_backward_weight(&conv, NULL, x, y, db, NULL),
+               CVC_BAD_ARGUMENT);
+  CHECK_STATUS(cvc_conv_backward_weight(&conv, w, x, y, y, NULL), CVC_OVERLAP);
+  CHECK_STATUS(cvc_conv_packed_size(&conv, CVC_BACKWARD_WEIGHT, &size),
+               CVC_BAD_ARGUMENT);
+  CHECK_STATUS(cvc_conv_packed_size(&conv, CVC_FORWARD, NULL),
+               CVC_BAD_ARGUMENT);
+  /* No Winograd with strides. */
+  conv.algorithm = CVC_WINOGRAD;
+  conv.stride[1] = 2;
+  CHECK_STATUS(FORWARD(x, w, NULL, NULL, y), CVC_UNSUPPORTED);
+  conv = good;
+  int64_t bytes;
+  CHECK_OK(cvc_conv_scratch(&conv, CVC_FORWARD, 1, &bytes));
+  if (bytes) {
+    const cvc_call call = {.threads = 1,
+                           .scratch = guarded((size_t)bytes, 64),
+                           .scratch_bytes = bytes - 1};
+    CHECK_STATUS(cvc_conv_forward(&conv, x, w, NULL, NULL, y, &call),
+                 CVC_BAD_ARGUMENT);
+  }
+  CHECK(untouched(CVC_F32, y, 108) && untouched(CVC_F32, db, 6));
+  conv.n = 0;
+  CHECK_OK(FORWARD(NULL, w, NULL, NULL, NULL));
+#undef FORWARD
+  release_arrays();
+}
+
+/** Packed weights serve one pass and one shape. */
+static void test_bad_packing(void) {
+  snprintf(context, sizeof context, "bad packing");
+  const conv_case c = {1,         8,         8,         1,         {1, 5, 5},
+                       {1, 3, 3}, {1, 1, 1}, {0, 1, 1}, {0, 1, 1}, {1, 1, 1}};
+  cvc_conv conv = conv_of(&c, CVC_F32, CVC_CHANNELS_LAST, CVC_DIRECT);
+  float *x = random_array(CVC_F32, 200), *w = random_array(CVC_F32, 576);
+  float *y = new_array(CVC_F32, 200);
+  int64_t size;
+  CHECK_OK(cvc_conv_packed_size(&conv, CVC_FORWARD, &size));
+  float *packed = guarded((size_t)size * 4, 64);
+  CHECK_STATUS(cvc_conv_pack(&conv, CVC_FORWARD, NULL, packed, NULL),
+               CVC_BAD_ARGUMENT);
+  CHECK_STATUS(cvc_conv_pack(&conv, CVC_FORWARD, w, NULL, NULL),
+               CVC_BAD_ARGUMENT);
+  CHECK_STATUS(cvc_conv_pack(&conv, CVC_FORWARD, w, packed + 1, NULL),
+               CVC_BAD_ARGUMENT);
+  CHECK_STATUS(cvc_conv_pack(&conv, CVC_BACKWARD_WEIGHT, w, packed, NULL),
+               CVC_BAD_ARGUMENT);
+  CHECK(untouched(CVC_F32, packed, size));
+  CHECK_OK(cvc_conv_pack(&conv, CVC_FORWARD, w, packed, NULL));
+  conv.weights = CVC_WEIGHTS_PACKED;
+  CHECK_STATUS(cvc_conv_backward_data(&conv, x, packed, y, NULL),
+               CVC_BAD_PACKING);
+  conv.kernel[1] = 2;
+  CHECK_STATUS(cvc_conv_forward(&conv, x, packed, NULL, NULL, y, NULL),
+               CVC_BAD_PACKING);
+  conv.kernel[1] = 3;
+  CHECK(untouched(CVC_F32, y, 200));
+  /* It serves any n, and itself when copied. */
+  conv.n = 0;
+  CHECK_OK(cvc_conv_forward(&conv, NULL, packed, NULL, NULL, NULL, NULL));
+  conv.n = 1;
+  void *copy = memcpy(guarded((size_t)size * 4, 64), packed, (size_t)size * 4);
+  CHECK_OK(cvc_conv_forward(&conv, x, copy, NULL, NULL, y, NULL));
+  memset(packed, 0, (size_t)size * 4);
+  CHECK_STATUS(cvc_conv_forward(&conv, x, packed, NULL, NULL, y, NULL),
+               CVC_BAD_PACKING);
+  release_arrays();
+}
+
+int main(void) {
+  for (int side = 0; side < 2; side++) {
+    guard_before = side;
+    for (int i = 0; i < CASES; i++)
+      for (int t = 0; t < 4; t++) {
+        snprintf(context, sizeof context, "case %d, dtype %d, layout %d", i,
+                 t & 1, t / 2);
+        test_case(&cases[i], t & 1 ? CVC_F64 : CVC_F32, (cvc_layout)(t / 2));
+      }
+  }
+  test_threads();
+  test_infinities();
+  test_interrupt();
+  test_bad_calls();
+  test_bad_packing();
+  return report("conv");
+}
