@@ -164,15 +164,16 @@ cvc_status cvc_conv_choose(const cvc_conv *conv, cvc_pass pass,
 /** One way to run a pass, with the cost that the choice assumes for it. */
 typedef struct cvc_candidate {
   cvc_algorithm algorithm;
-  int32_t tile;  /* Winograd's F(tile, r): outputs of a tile; 0 elsewhere */
-  double cycles; /* predicted, of one thread */
+  int32_t planar; /* direct: vectors along pixels instead of channels */
+  int32_t tile;   /* Winograd's F(tile, r): outputs of a tile; 0 elsewhere */
+  double cycles;  /* predicted, of one thread */
 } cvc_candidate;
 
 #define CVC_MAX_CANDIDATES 8
 
 /**
- * What the choice for a pass weighs: every algorithm that CVC_AUTO considers
- * for this descriptor, the chosen one first, then by predicted cost.
+ * What the choice for a pass weighs: every way to run it that the
+ * descriptor's algorithm allows, the chosen one first, then by predicted cost.
  */
 cvc_status cvc_conv_explain(const cvc_conv *conv, cvc_pass pass,
                             cvc_candidate candidates[CVC_MAX_CANDIDATES],

@@ -19,9 +19,10 @@
  *             a[a_run[q] + i*a_row + t*a_step] * b[b_run[q] + t*b_step + j]
  *
  * for i < rows <= mr, j < columns <= nr, then c = activation(c + bias[j] +
- * residual[i][j]); with `accumulate` the old c is added instead. Forward
- * convolution has one run per filter row (s and c contiguous), the weight
- * gradient one per output row (pixels strided), a plain product a single one.
+ * row_bias[i] + residual[i][j]); with `accumulate` the old c is added instead.
+ * Forward convolution has one run per filter row (s and c contiguous), the
+ * weight gradient one per output row (pixels strided), a plain product a single
+ * one.
  *
  * b is read in whole vectors: it must have columns rounded up to the vector
  * length. a, c, bias and residual are touched only where they are defined.
@@ -36,6 +37,7 @@ typedef struct cvc_tile {
   ptrdiff_t c_row;
   int rows, columns;
   const void *bias;     /* [columns] or NULL */
+  const void *row_bias; /* [rows] or NULL */
   const void *residual; /* [rows][columns], row stride c_row, or NULL */
   int relu, accumulate;
 } cvc_tile;
@@ -118,6 +120,7 @@ typedef struct cvc_winograd_filter {
   X(void, relu_backward,                                                      \
     (ptrdiff_t size, const void *dy, const void *y, void *dx))                \
   X(void, add, (ptrdiff_t size, const void *a, const void *b, void *y))       \
+  X(int, all_finite, (ptrdiff_t size, const void *x))                         \
   X(void, sgd,                                                                \
     (ptrdiff_t size, const double hyper[6], const void *g, void *p, void *m))
 

@@ -130,6 +130,10 @@ static parts parts_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
   int64_t out[3];
   cvc_conv_out(conv, out);
   parts p = {0};
+  if (choice.planar) {
+    p.algorithm = cvc_planar_scratch(conv, pass, threads);
+    return p;
+  }
   if (converts(conv, conv->c, conv->size))
     p.x = padded(cvc_conv_x_elements(conv), conv);
   if (converts(conv, conv->k, out))
@@ -176,6 +180,12 @@ cvc_status cvc_conv_scratch(const cvc_conv *conv, cvc_pass pass, int threads,
   const parts p = parts_of(conv, pass, choice, pass == CVC_FORWARD,
                            threads_of(conv, &call));
   *scratch_bytes = total(&p);
+  if (choice.planar) { /* infinite weights need the other way */
+    choice.planar = false;
+    const parts other = parts_of(conv, pass, choice, pass == CVC_FORWARD,
+                                 threads_of(conv, &call));
+    *scratch_bytes = cvc_max(*scratch_bytes, total(&other));
+  }
   return CVC_OK;
 }
 
@@ -219,13 +229,16 @@ static cvc_status check_arrays(const cvc_conv *conv, cvc_pass pass,
   return CVC_OK;
 }
 
-/** Any padding that im2col would multiply with infinite weights. */
-static bool padding_meets_infinity(const cvc_conv *conv, cvc_pass pass,
-                                   const void *packed) {
-  bool pads = false;
+/** Any padding that im2col or planar would multiply with infinite weights. */
+static bool padding_meets_infinity(const cvc_conv *conv, cvc_choice choice,
+                                   cvc_pass pass, const void *w) {
+  bool pads = pass == CVC_BACKWARD_DATA && cvc_volume(conv->kernel) > 1;
   for (int i = 0; i < 3; i++) pads |= conv->pad_before[i] || conv->pad_after[i];
-  return pass == CVC_FORWARD && pads &&
-         !((const cvc_packed *)packed)->all_finite;
+  if (!pads) return false;
+  if (choice.planar && conv->weights == CVC_WEIGHTS_PLAIN)
+    return !cvc_kernels_of(conv->dtype)
+                ->all_finite(cvc_conv_w_elements(conv), w);
+  return !((const cvc_packed *)w)->all_finite;
 }
 
 static cvc_status run_algorithm(const cvc_conv_job *job, cvc_pass pass) {
@@ -233,11 +246,14 @@ static cvc_status run_algorithm(const cvc_conv_job *job, cvc_pass pass) {
   const bool im2col = algorithm == CVC_IM2COL;
   if (pass == CVC_BACKWARD_WEIGHT) return cvc_weight_backward(job, im2col);
   if (algorithm == CVC_WINOGRAD) return cvc_winograd_run(job, pass);
-  const bool direct =
-      !im2col || padding_meets_infinity(job->conv, pass, job->packed);
-  if (pass == CVC_FORWARD)
-    return direct ? cvc_direct_forward(job) : cvc_im2col_forward(job);
-  return direct ? cvc_direct_backward_data(job) : cvc_im2col_backward_data(job);
+  if (job->choice.planar) return cvc_planar_run(job, pass);
+  if (pass == CVC_BACKWARD_DATA)
+    return im2col ? cvc_im2col_backward_data(job)
+                  : cvc_direct_backward_data(job);
+  return im2col && !padding_meets_infinity(job->conv, job->choice, pass,
+                                           job->packed)
+             ? cvc_im2col_forward(job)
+             : cvc_direct_forward(job);
 }
 
 /** Convert and pack what the scratch has room for, run, convert back. */
@@ -301,6 +317,8 @@ static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass, const arrays *a,
   CVC_TRY(check_arrays(conv, pass, choice, a));
   /* Without images there is nothing to write, but the sums over them. */
   if (conv->n == 0 && pass != CVC_BACKWARD_WEIGHT) return CVC_OK;
+  if (choice.planar && padding_meets_infinity(conv, choice, pass, a->w))
+    choice.planar = false;
   const int threads = threads_of(conv, call);
   const parts p = parts_of(conv, pass, choice, a->residual != NULL, threads);
   cvc_scratch scratch;

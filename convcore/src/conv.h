@@ -67,6 +67,7 @@ void cvc_conv_out(const cvc_conv *conv, int64_t out[3]);
 typedef struct cvc_choice {
   cvc_algorithm algorithm;
   bool depthwise; /* direct, one input channel for each output channel */
+  bool planar;    /* direct, vectors along the pixels of a channel */
   int m; /* outputs of a tile along an axis of more than one filter tap */
 } cvc_choice;
 
@@ -89,14 +90,15 @@ static inline int64_t cvc_panel_width(int64_t produced, int64_t panel,
 
 /**
  * Packed weights: this header, 64 bytes long, then
- *   panels[group][panel][tap][reduced][width]                        and for
- * Winograd, beginning at the next multiple of 64 bytes,
- *   u[group][panel][point][reduced][width].
- * Winograd keeps the panels for tiles whose result is not finite.
+ *   panels[group][panel][tap][reduced][width]
+ * and, beginning at the next multiple of 64 bytes, a second part:
+ *   u[group][panel][point][reduced][width]      for Winograd,
+ *   w as it was given                           for planar convolution.
+ * Both keep the panels for results that are not finite.
  */
 typedef struct cvc_packed {
   uint32_t magic;
-  uint16_t format; /* CVC_FORMAT_PANELS, or CVC_FORMAT_WINOGRAD + m */
+  uint16_t format; /* a CVC_FORMAT, for Winograd plus m */
   uint16_t dtype;
   uint16_t pass;
   uint16_t nr;
@@ -105,7 +107,7 @@ typedef struct cvc_packed {
   int64_t reserved;
 } cvc_packed;
 
-enum { CVC_FORMAT_PANELS = 1, CVC_FORMAT_WINOGRAD = 16 };
+enum { CVC_FORMAT_PANELS = 1, CVC_FORMAT_PLANAR, CVC_FORMAT_WINOGRAD = 16 };
 
 int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice);
@@ -125,14 +127,14 @@ const void *cvc_packed_panel(const cvc_conv *conv, cvc_pass pass,
 cvc_channels cvc_packed_channels(const cvc_conv *conv, cvc_pass pass,
                                  cvc_choice choice);
 
-/** Winograd's part behind the panels. */
-const void *cvc_packed_points(const cvc_conv *conv, cvc_pass pass,
+/** The second part, behind the panels. */
+const void *cvc_packed_second(const cvc_conv *conv, cvc_pass pass,
                               cvc_choice choice, const void *packed);
 
 /* ------------------------------------------------------- conv_tiles.c */
 
 /** Run a tile of `rows` rows, any number, as tiles of nearly equal height;
- * a, c and residual are of its first row and left changed. */
+ * a, c, row_bias and residual are of its first row and left changed. */
 void cvc_run_tiles(const cvc_kernels *kernels, cvc_tile *tile, int64_t rows,
                    int64_t bytes);
 
@@ -145,8 +147,9 @@ typedef struct cvc_conv_job {
   cvc_choice choice;
   const cvc_call *call;
   int threads;
-  const void *x, *y, *packed, *bias, *residual; /* y: dy when backward */
-  void *target;                                 /* y, dx or dw */
+  const void *x, *y, *bias, *residual; /* y: dy when backward */
+  const void *packed;                  /* or plain, when planar and plain */
+  void *target;                        /* y, dx or dw */
   void *db;
   void *scratch; /* what the algorithm's own _scratch function asked for */
 } cvc_conv_job;
@@ -176,14 +179,24 @@ cvc_status cvc_im2col_backward_data(const cvc_conv_job *job);
 void cvc_im2col(const cvc_conv *conv, const void *x, int64_t channels,
                 int64_t c, int64_t first, int64_t count, void *columns);
 
+/* conv_planar.c: forward, and backward-data of stride 1; plain weights,
+ * arrays of either layout */
+bool cvc_planar_fits(const cvc_conv *conv, cvc_pass pass);
+/** Columns computed for all images and strips, dropped ones included. */
+int64_t cvc_planar_columns(const cvc_conv *conv, cvc_pass pass);
+int64_t cvc_planar_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
+cvc_status cvc_planar_run(const cvc_conv_job *job, cvc_pass pass);
+
 /* conv_winograd.c: forward and backward-data, stride 1 */
 int64_t cvc_winograd_points(const cvc_conv *conv, int m);
 /** Tiles of all images, and the blocks they are cut into. */
 void cvc_winograd_blocks(const cvc_conv *conv, cvc_pass pass, int m,
                          int64_t *tiles, int64_t *blocks);
+/** u of reduced channel c of a panel; column j's filter is at w + j*w_column.
+ */
 void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
-                       int64_t group, int64_t panel, int64_t begin, int64_t end,
-                       const void *w, void *points);
+                       int64_t group, int64_t panel, int64_t c, const void *w,
+                       int64_t w_column, void *points);
 int64_t cvc_winograd_scratch(const cvc_conv *conv, cvc_pass pass, int m,
                              int threads);
 cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass);

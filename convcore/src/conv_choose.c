@@ -22,6 +22,14 @@
  * and its part that they can stay in. */
 #define STREAM_RATE 8.0
 #define CACHE_BYTES (512 * 1024)
+/* Cycles for a run of the reduction. */
+#define RUN_CYCLES 6.0
+/* Moving the pixels of one channel, cycles per element: as a row, and where
+ * channels lie in between. */
+#define ROW_CYCLES 0.25
+#define SCATTER_CYCLES 1.0
+/* Converting a whole array between layouts, cycles per element. */
+#define CONVERT_CYCLES 0.75
 /* Packing, cycles per vector of weights: moving, and Winograd's transform. */
 #define PACK_CYCLES 20.0
 #define FILTER_CYCLES 12.0
@@ -54,6 +62,8 @@ static bool tile_fits(const cvc_conv *conv, int i) {
   return tiles[i].precision <= conv->precision;
 }
 
+static double larger(double a, double b) { return a > b ? a : b; }
+
 /** Vectors that hold the channels. */
 static double vectors(const cvc_conv *conv, int64_t channels) {
   const int64_t length = cvc_kernels_of(conv->dtype)->vector_length;
@@ -74,7 +84,41 @@ static double stream_cycles(double bytes, double blocks) {
   return bytes > CACHE_BYTES ? blocks * bytes / STREAM_RATE : 0;
 }
 
-static double larger(double a, double b) { return a > b ? a : b; }
+/** Channels-first arrays are converted, x and y. */
+static double convert_cycles(const cvc_conv *conv) {
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  double elements = 0;
+  if (conv->layout == CVC_CHANNELS_LAST) return 0;
+  if (conv->c > 1) elements += (double)cvc_conv_x_elements(conv);
+  if (conv->k > 1) elements += (double)cvc_conv_y_elements(conv);
+  return CONVERT_CYCLES * elements;
+}
+
+static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
+  const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
+  const cvc_channels ch = cvc_conv_channels(conv, pass);
+  const double columns = (double)(cvc_planar_columns(conv, pass) * ch.groups);
+  const double tiles = (double)cvc_ceil_div(ch.produced, kernels->mr);
+  const double taps = (double)cvc_volume(conv->kernel);
+  const double depth = taps * (double)ch.reduced;
+  /* Two vectors a row; below four rows the chain of sums is the limit. */
+  const double term =
+      larger((double)ch.produced / tiles, 4) * 2 / FMAS_PER_CYCLE / DIRECT_RATE;
+  double cycles = columns / kernels->nr * tiles *
+                  (depth * term +
+                   RUN_CYCLES * (depth < taps * (double)conv->kernel[2]
+                                     ? depth / (double)conv->kernel[2]
+                                     : taps) +
+                   TILE_OVERHEAD);
+  const bool last = conv->layout == CVC_CHANNELS_LAST;
+  const double move = last ? SCATTER_CYCLES : ROW_CYCLES;
+  const bool line = taps == 1 && conv->stride[1] * conv->stride[2] == 1;
+  if (!line || (last && conv->c > 1))
+    cycles += move * ((double)cvc_conv_x_elements(conv) +
+                      (double)cvc_conv_y_elements(conv));
+  return cycles;
+}
 
 static double direct_cycles(const cvc_conv *conv, cvc_pass pass) {
   const cvc_channels ch = cvc_conv_channels(conv, pass);
@@ -100,7 +144,7 @@ static double direct_cycles(const cvc_conv *conv, cvc_pass pass) {
                                                  ch.produced, DIRECT_RATE),
                          stream_cycles(weights * vector_bytes, 1));
   if (conv->weights == CVC_WEIGHTS_PLAIN) cycles += PACK_CYCLES * weights;
-  return cycles;
+  return cycles + convert_cycles(conv);
 }
 
 static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
@@ -128,49 +172,55 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   return cycles;
 }
 
-/** Every way to run a forward or backward-data pass that CVC_AUTO considers;
- * direct is the first. */
-static int candidates_of(const cvc_conv *conv, cvc_pass pass,
-                         cvc_candidate *candidates) {
+/** A way to run a pass, and what the model predicts for it. */
+typedef struct option {
+  cvc_choice choice;
+  double cycles;
+} option;
+
+/** Every way to run a forward or backward-data pass that the algorithm named
+ * by the descriptor allows; CVC_AUTO allows all. */
+static int options_of(const cvc_conv *conv, cvc_pass pass, option *options) {
+  const cvc_algorithm named = conv->algorithm;
   int count = 0;
-  candidates[count++] = (cvc_candidate){.algorithm = CVC_DIRECT,
-                                        .cycles = direct_cycles(conv, pass)};
+  if (named == CVC_IM2COL) {
+    options[count++] = (option){.choice = {.algorithm = CVC_IM2COL}};
+    return count;
+  }
+  if (named != CVC_WINOGRAD) {
+    const bool depthwise = cvc_is_depthwise(conv);
+    options[count++] =
+        (option){{.algorithm = CVC_DIRECT, .depthwise = depthwise},
+                 direct_cycles(conv, pass)};
+    if (depthwise) return count;
+    if (cvc_planar_fits(conv, pass))
+      options[count++] = (option){{.algorithm = CVC_DIRECT, .planar = true},
+                                  planar_cycles(conv, pass)};
+  }
   /* float64 is for checking: the definition's own sums. */
-  if (conv->dtype == CVC_F64 || cvc_is_depthwise(conv)) return count;
+  if (named == CVC_DIRECT || (named == CVC_AUTO && conv->dtype == CVC_F64))
+    return count;
   for (int i = 0; i < TILES; i++)
     if (tile_fits(conv, i))
-      candidates[count++] =
-          (cvc_candidate){.algorithm = CVC_WINOGRAD,
-                          .tile = tiles[i].m,
-                          .cycles = winograd_cycles(conv, pass, tiles[i].m)};
+      options[count++] = (option){{.algorithm = CVC_WINOGRAD, .m = tiles[i].m},
+                                  winograd_cycles(conv, pass, tiles[i].m)};
   return count;
 }
 
 cvc_status cvc_choose(const cvc_conv *conv, cvc_pass pass, cvc_choice *choice) {
-  cvc_candidate best = {.algorithm = conv->algorithm};
   if (pass == CVC_BACKWARD_WEIGHT) {
     if (conv->algorithm == CVC_WINOGRAD) return CVC_UNSUPPORTED;
-    if (conv->algorithm == CVC_AUTO) best.algorithm = CVC_DIRECT;
-  } else if (conv->algorithm == CVC_AUTO) {
-    cvc_candidate all[CVC_MAX_CANDIDATES];
-    const int count = candidates_of(conv, pass, all);
-    best = all[0];
-    for (int i = 1; i < count; i++)
-      if (all[i].cycles < best.cycles) best = all[i];
-  } else if (conv->algorithm == CVC_WINOGRAD) {
-    for (int i = 0; i < TILES; i++) {
-      if (!tile_fits(conv, i)) continue;
-      const double cycles = winograd_cycles(conv, pass, tiles[i].m);
-      if (best.tile && cycles >= best.cycles) continue;
-      best.tile = tiles[i].m;
-      best.cycles = cycles;
-    }
-    if (!best.tile) return CVC_UNSUPPORTED;
+    *choice = (cvc_choice){
+        .algorithm = conv->algorithm == CVC_IM2COL ? CVC_IM2COL : CVC_DIRECT};
+    return CVC_OK;
   }
-  *choice = (cvc_choice){
-      .algorithm = best.algorithm,
-      .depthwise = best.algorithm == CVC_DIRECT && cvc_is_depthwise(conv),
-      .m = best.tile};
+  option options[CVC_MAX_CANDIDATES];
+  const int count = options_of(conv, pass, options);
+  if (!count) return CVC_UNSUPPORTED;
+  int best = 0;
+  for (int i = 1; i < count; i++)
+    if (options[i].cycles < options[best].cycles) best = i;
+  *choice = options[best].choice;
   return CVC_OK;
 }
 
@@ -181,7 +231,14 @@ cvc_status cvc_conv_explain(const cvc_conv *conv, cvc_pass pass,
   CVC_TRY(cvc_conv_output_size(conv, out));
   if (!candidates || !count) return CVC_BAD_ARGUMENT;
   if (pass != CVC_FORWARD && pass != CVC_BACKWARD_DATA) return CVC_UNSUPPORTED;
-  *count = candidates_of(conv, pass, candidates);
+  option options[CVC_MAX_CANDIDATES];
+  *count = options_of(conv, pass, options);
+  if (!*count) return CVC_UNSUPPORTED;
+  for (int i = 0; i < *count; i++)
+    candidates[i] = (cvc_candidate){.algorithm = options[i].choice.algorithm,
+                                    .planar = options[i].choice.planar,
+                                    .tile = options[i].choice.m,
+                                    .cycles = options[i].cycles};
   for (int i = 1; i < *count; i++) /* few: by insertion */
     for (int j = i; j > 0 && candidates[j].cycles < candidates[j - 1].cycles;
          j--) {

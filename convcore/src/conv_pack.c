@@ -1,5 +1,4 @@
 /** Weights in the order in which the tile kernel reads them. */
-#include <math.h>
 #include <string.h>
 
 #include "conv.h"
@@ -38,6 +37,7 @@ int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice) {
   int64_t elements = HEADER_BYTES / cvc_dtype_bytes(conv->dtype) +
                      panels_elements(conv, pass, choice);
+  if (choice.planar) elements += cvc_conv_w_elements(conv);
   if (choice.algorithm == CVC_WINOGRAD)
     elements += panel_offset(conv, pass, choice, conv->groups, 0) /
                 cvc_volume(conv->kernel) * cvc_winograd_points(conv, choice.m);
@@ -49,7 +49,8 @@ static cvc_packed header_of(const cvc_conv *conv, cvc_pass pass,
   const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
   const int format = choice.algorithm == CVC_WINOGRAD
                          ? CVC_FORMAT_WINOGRAD + choice.m
-                         : CVC_FORMAT_PANELS;
+                     : choice.planar ? CVC_FORMAT_PLANAR
+                                     : CVC_FORMAT_PANELS;
   return (cvc_packed){.magic = MAGIC,
                       .format = (uint16_t)format,
                       .dtype = (uint16_t)conv->dtype,
@@ -77,14 +78,15 @@ const void *cvc_packed_panel(const cvc_conv *conv, cvc_pass pass,
                       cvc_dtype_bytes(conv->dtype));
 }
 
-const void *cvc_packed_points(const cvc_conv *conv, cvc_pass pass,
+const void *cvc_packed_second(const cvc_conv *conv, cvc_pass pass,
                               cvc_choice choice, const void *packed) {
   return cvc_at_const((const char *)packed + HEADER_BYTES,
                       panels_elements(conv, pass, choice),
                       cvc_dtype_bytes(conv->dtype));
 }
 
-enum { PACK_CHANNELS = 32 }; /* reduced channels that one task packs */
+/* Weights of a task, and of the buffer that it gathers them from. */
+enum { TASK_CHANNELS = 32, BUFFER_ROW = 144 };
 
 typedef struct pack_job {
   const cvc_conv *conv;
@@ -93,64 +95,96 @@ typedef struct pack_job {
   const void *w;
   void *packed;
   int64_t panels, parts; /* of a group; of a panel */
+  int64_t taps;
   /* Strides of w, in elements. */
   int64_t group_stride, produced_stride, reduced_stride;
 } pack_job;
 
-/* panel[tap][c][width] = w for c in [begin, end); columns beyond `columns`
- * are 0. Returns a sum that is NaN if and only if a weight is not finite:
- * x - x is 0 for every finite x. */
-#define PACK_PANEL(REAL)                                                     \
-  static bool pack_##REAL(const pack_job *p, const REAL *w, int64_t reduced, \
-                          int64_t begin, int64_t end, int64_t columns,       \
-                          int64_t width, REAL *panel) {                      \
-    const int64_t taps = cvc_volume(p->conv->kernel);                        \
-    REAL zero = 0;                                                           \
-    for (int64_t c = begin; c < end; c++)                                    \
-      for (int64_t tap = 0; tap < taps; tap++) {                             \
-        const REAL *from = w + c * p->reduced_stride + tap;                  \
-        REAL *to = panel + (tap * reduced + c) * width;                      \
-        for (int64_t j = 0; j < columns; j++) {                              \
-          to[j] = from[j * p->produced_stride];                              \
-          zero += to[j] - to[j];                                             \
-        }                                                                    \
-        for (int64_t j = columns; j < width; j++) to[j] = 0;                 \
-      }                                                                      \
-    return isnan(zero);                                                      \
-  }
-PACK_PANEL(float)
-PACK_PANEL(double)
+/** Where one panel's weights are read and written. */
+typedef struct pack_panel {
+  int64_t group, panel, columns, width, reduced;
+  void *to; /* [tap][reduced][width] */
+} pack_panel;
 
-static void pack_task(void *context, int64_t task, int thread) {
-  (void)thread;
-  const pack_job *p = context;
-  const cvc_conv *conv = p->conv;
-  const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
-  const cvc_channels ch = cvc_packed_channels(conv, p->pass, p->choice);
-  const int64_t begin = task % p->parts * PACK_CHANNELS;
-  const int64_t end = cvc_min(begin + PACK_CHANNELS, ch.reduced);
-  const int64_t panel = task / p->parts % p->panels;
-  const int64_t group = task / p->parts / p->panels;
-  const int64_t width = cvc_panel_width(ch.produced, panel, kernels);
-  const int64_t columns = cvc_min(width, ch.produced - panel * kernels->nr);
-  const void *w = cvc_at_const(
-      p->w, group * p->group_stride + panel * kernels->nr * p->produced_stride,
-      cvc_dtype_bytes(conv->dtype));
-  void *to = (void *)cvc_packed_panel(conv, p->pass, p->choice, p->packed,
-                                      group, panel);
-  const bool not_finite =
-      conv->dtype == CVC_F32
-          ? pack_float(p, w, ch.reduced, begin, end, columns, width, to)
-          : pack_double(p, w, ch.reduced, begin, end, columns, width, to);
-  if (not_finite) {
+/* to[tap][c][j] = w[j][tap] for all columns j, 0 beyond them. Returns whether
+ * all weights are finite: x - x is 0 for those and NaN for the others. */
+#define PACK_CHANNEL(REAL)                                              \
+  static bool pack_##REAL(const pack_panel *p, int64_t taps, int64_t c, \
+                          const REAL *w, int64_t w_column) {            \
+    REAL zero = 0;                                                      \
+    for (int64_t tap = 0; tap < taps; tap++) {                          \
+      REAL *to = (REAL *)p->to + (tap * p->reduced + c) * p->width;     \
+      for (int64_t j = 0; j < p->columns; j++) {                        \
+        to[j] = w[j * w_column + tap];                                  \
+        zero += to[j] - to[j];                                          \
+      }                                                                 \
+      for (int64_t j = p->columns; j < p->width; j++) to[j] = 0;        \
+    }                                                                   \
+    return zero == 0;                                                   \
+  }
+PACK_CHANNEL(float)
+PACK_CHANNEL(double)
+
+/** One reduced channel of a panel: column j's filter is at w + j*w_column. */
+static void pack_channel(const pack_job *p, const pack_panel *panel, int64_t c,
+                         const void *w, int64_t w_column) {
+  const bool finite = p->conv->dtype == CVC_F32
+                          ? pack_float(panel, p->taps, c, w, w_column)
+                          : pack_double(panel, p->taps, c, w, w_column);
+  if (!finite) {
     const uint32_t no = 0; /* every task that writes it writes the same */
     __atomic_store(&((cvc_packed *)p->packed)->all_finite, &no,
                    __ATOMIC_RELAXED);
   }
   if (p->choice.algorithm == CVC_WINOGRAD)
     cvc_winograd_pack(
-        conv, p->pass, p->choice.m, group, panel, begin, end, p->w,
-        (void *)cvc_packed_points(conv, p->pass, p->choice, p->packed));
+        p->conv, p->pass, p->choice.m, panel->group, panel->panel, c, w,
+        w_column,
+        (void *)cvc_packed_second(p->conv, p->pass, p->choice, p->packed));
+}
+
+static void pack_task(void *context, int64_t task, int thread) {
+  (void)thread;
+  const pack_job *p = context;
+  const cvc_conv *conv = p->conv;
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
+  const cvc_channels ch = cvc_packed_channels(conv, p->pass, p->choice);
+  const int64_t begin = task % p->parts * TASK_CHANNELS;
+  const int64_t end = cvc_min(begin + TASK_CHANNELS, ch.reduced);
+  pack_panel panel = {.panel = task / p->parts % p->panels,
+                      .group = task / p->parts / p->panels,
+                      .reduced = ch.reduced};
+  const int64_t first = panel.panel * kernels->nr;
+  panel.width = cvc_panel_width(ch.produced, panel.panel, kernels);
+  panel.columns = cvc_min(panel.width, ch.produced - first);
+  panel.to = (void *)cvc_packed_panel(conv, p->pass, p->choice, p->packed,
+                                      panel.group, panel.panel);
+  const void *w = cvc_at_const(
+      p->w, panel.group * p->group_stride + first * p->produced_stride, bytes);
+
+  /* Forward, a column's weights are a long way apart, often by a multiple of
+   * the page size: so that they do not push one another out of the cache,
+   * they are first copied side by side, in rows of an odd length. */
+  const int64_t block = BUFFER_ROW / p->taps;
+  const bool buffered = p->reduced_stride == p->taps && block > 1;
+  double buffer[64 * (BUFFER_ROW + 1)];
+  for (int64_t c = begin; c < end;) {
+    const int64_t count = buffered ? cvc_min(block, end - c) : 1;
+    const void *from = cvc_at_const(w, c * p->reduced_stride, bytes);
+    if (!buffered) {
+      pack_channel(p, &panel, c++, from, p->produced_stride);
+      continue;
+    }
+    for (int64_t j = 0; j < panel.columns; j++)
+      memcpy(cvc_at(buffer, j * (BUFFER_ROW + 1), bytes),
+             cvc_at_const(from, j * p->produced_stride, bytes),
+             (size_t)(count * p->taps * bytes));
+    for (int64_t i = 0; i < count; i++)
+      pack_channel(p, &panel, c + i, cvc_at(buffer, i * p->taps, bytes),
+                   BUFFER_ROW + 1);
+    c += count;
+  }
 }
 
 cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
@@ -165,7 +199,8 @@ cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
       .w = w,
       .packed = packed,
       .panels = cvc_panels(ch.produced, cvc_kernels_of(conv->dtype)),
-      .parts = cvc_ceil_div(ch.reduced, PACK_CHANNELS),
+      .parts = cvc_ceil_div(ch.reduced, TASK_CHANNELS),
+      .taps = taps,
       .group_stride = k * c * taps,
       .produced_stride = pass == CVC_FORWARD ? c * taps : taps,
       .reduced_stride = pass == CVC_FORWARD ? taps : c * taps};
@@ -173,6 +208,9 @@ cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
   header.all_finite = 1;
   memset(packed, 0, HEADER_BYTES);
   memcpy(packed, &header, sizeof header);
+  if (choice.planar)
+    memcpy((void *)cvc_packed_second(conv, pass, choice, packed), w,
+           (size_t)(cvc_conv_w_elements(conv) * cvc_dtype_bytes(conv->dtype)));
   const int64_t tasks = ch.groups * job.panels * job.parts;
   const double work = 8.0 * (double)cvc_packed_elements(conv, pass, choice);
   return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,

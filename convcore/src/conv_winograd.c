@@ -95,31 +95,23 @@ static int64_t u_offset(const winograd *g, int64_t group, int64_t panel) {
 }
 
 void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
-                       int64_t group, int64_t panel, int64_t begin, int64_t end,
-                       const void *w, void *points) {
+                       int64_t group, int64_t panel, int64_t c, const void *w,
+                       int64_t w_column, void *points) {
   const winograd g = winograd_of(conv, pass, m);
-  const int64_t taps = g.r[0] * g.r[1], c = conv->c / conv->groups;
-  const int64_t produced = pass == CVC_FORWARD ? c * taps : taps;
-  const int64_t reduced = pass == CVC_FORWARD ? taps : c * taps;
   const int64_t width = cvc_panel_width(g.ch.produced, panel, g.kernels);
-  const int64_t first = panel * g.kernels->nr;
-  cvc_winograd_filter filter = {
+  const int64_t rest = g.ch.produced - panel * g.kernels->nr;
+  const cvc_winograd_filter filter = {
       .nh = g.n[0],
       .nw = g.n[1],
       .rw = g.r[1],
-      .w_column = produced,
-      .columns = (int)cvc_min(width, g.ch.produced - first),
+      .w = w,
+      .w_column = w_column,
+      .columns = (int)cvc_min(width, rest),
       .width = (int)width,
       .turned = pass == CVC_BACKWARD_DATA,
+      .u = cvc_at(points, u_offset(&g, group, panel) + c * width, g.bytes),
       .u_point = g.ch.reduced * width};
-  for (int64_t i = begin; i < end; i++) {
-    filter.w = cvc_at_const(w,
-                            group * (conv->k / conv->groups) * c * taps +
-                                first * produced + i * reduced,
-                            g.bytes);
-    filter.u = cvc_at(points, u_offset(&g, group, panel) + i * width, g.bytes);
-    g.kernels->winograd_filter(&filter);
-  }
+  g.kernels->winograd_filter(&filter);
 }
 
 /* -------------------------------------------------------- three phases */
@@ -179,7 +171,7 @@ static const ptrdiff_t no_offset = 0;
 static void multiply(const winograd *g, const block *b, int64_t begin,
                      int64_t end) {
   const void *u =
-      cvc_packed_points(g->job->conv, g->pass, g->job->choice, g->job->packed);
+      cvc_packed_second(g->job->conv, g->pass, g->job->choice, g->job->packed);
   for (int64_t panel = begin; panel < end; panel++) {
     const int64_t width = cvc_panel_width(g->ch.produced, panel, g->kernels);
     const int64_t k = panel * g->kernels->nr;

@@ -1,0 +1,392 @@
+/**
+ * Convolution with vectors along the pixels of one channel, for few output
+ * channels and for channels-first arrays: the tile kernel with output
+ * channels as rows, straight from the plain weights, and pixels as columns.
+ *
+ * A strip of the source is copied into planes, padded with zeros, and split
+ * by the remainder of the position modulo the stride, so that the sources of
+ * neighbouring outputs are neighbours:
+ *
+ *   plane[c][ph][pw][i][j] = x[c][i*stride + ph - pad][j*stride + pw - pad]
+ *
+ * Outputs are numbered through the whole strip with the planes' width, which
+ * makes one long row of columns; the few between the end of a row of outputs
+ * and the beginning of the next are computed and dropped.
+ */
+#include <string.h>
+
+#include "conv.h"
+
+#define STRIP_BYTES (192 * 1024) /* of the planes: a part of the L2 */
+
+typedef struct planar {
+  const cvc_conv_job *job;
+  cvc_pass pass;
+  const cvc_kernels *kernels;
+  cvc_channels ch;
+  int64_t bytes;
+  const void *w;
+  int64_t w_row, w_step; /* to the next produced and reduced channel */
+  /* Along h and w: sizes, stride, distance of taps, source index of the
+   * first tap of output 0, remainders that a tap can have. */
+  int64_t source[2], target[2], stride[2], dilation[2], origin[2], phases[2];
+  int64_t source_channels, target_channels;
+  bool source_last, target_last; /* channels-last arrays */
+  bool line;             /* the source serves as it is: 1x1, channels first */
+  bool in_place;         /* columns are the target's: no scratch for results */
+  int64_t strip, strips; /* rows of outputs of a strip; strips */
+  int64_t plane_rows, width;        /* of one phase of a plane */
+  int64_t phase_size, channel_size; /* elements */
+  int64_t thread_bytes, sums_at;    /* offset of the results, in bytes */
+} planar;
+
+static planar planar_of(const cvc_conv *conv, cvc_pass pass, int threads) {
+  const bool forward = pass == CVC_FORWARD;
+  const int64_t taps = cvc_volume(conv->kernel), c = conv->c / conv->groups;
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  planar p = {.pass = pass,
+              .kernels = cvc_kernels_of(conv->dtype),
+              .ch = cvc_conv_channels(conv, pass),
+              .bytes = cvc_dtype_bytes(conv->dtype),
+              .w_row = forward ? c * taps : taps,
+              .w_step = forward ? taps : c * taps,
+              .source_channels = forward ? conv->c : conv->k,
+              .target_channels = forward ? conv->k : conv->c};
+  int64_t pads = 0;
+  for (int i = 0; i < 2; i++) {
+    const int64_t extent = conv->dilation[i + 1] * (conv->kernel[i + 1] - 1);
+    const int64_t before = conv->pad_before[i + 1];
+    p.source[i] = forward ? conv->size[i + 1] : out[i + 1];
+    p.target[i] = forward ? out[i + 1] : conv->size[i + 1];
+    p.stride[i] = forward ? conv->stride[i + 1] : 1;
+    p.dilation[i] = conv->dilation[i + 1];
+    p.origin[i] = forward ? -before : before - extent;
+    p.phases[i] = conv->kernel[i + 1] == 1 ? 1 : p.stride[i];
+    pads += before + conv->pad_after[i + 1];
+  }
+  const bool last = conv->layout == CVC_CHANNELS_LAST;
+  p.source_last =
+      last && p.source_channels > 1 && p.source[0] * p.source[1] > 1;
+  p.target_last =
+      last && p.target_channels > 1 && p.target[0] * p.target[1] > 1;
+  p.line = taps == 1 && p.stride[0] == 1 && p.stride[1] == 1 && pads == 0 &&
+           !p.source_last;
+
+  const int64_t reach[2] = {p.dilation[0] * (conv->kernel[1] - 1),
+                            p.dilation[1] * (conv->kernel[2] - 1)};
+  p.width = p.target[1] + reach[1] / p.stride[1];
+  const int64_t row_bytes =
+      p.phases[0] * p.phases[1] * p.ch.reduced * p.width * p.bytes;
+  p.strip = cvc_min(cvc_max(STRIP_BYTES / row_bytes, 1), p.target[0]);
+  /* Enough tasks for the threads; what one computes does not depend on it. */
+  const int64_t images = cvc_max(conv->n * conv->groups, 1);
+  p.strips = cvc_ceil_div(p.target[0], p.strip);
+  if (threads > 1)
+    p.strips = cvc_min(cvc_max(p.strips, cvc_ceil_div(4 * threads, images)),
+                       p.target[0]);
+  p.strip = cvc_ceil_div(p.target[0], p.strips);
+  p.strips = cvc_ceil_div(p.target[0], p.strip);
+  p.plane_rows = p.strip + reach[0] / p.stride[0];
+  p.in_place = !p.target_last && p.width == p.target[1];
+
+  /* A vector that begins inside a plane may end behind it. */
+  const int64_t nr = p.kernels->nr;
+  p.phase_size = p.line ? nr : p.plane_rows * p.width + nr;
+  p.channel_size = p.phases[0] * p.phases[1] * p.phase_size;
+  p.sums_at = cvc_round_up(p.ch.reduced * p.channel_size * p.bytes, 64);
+  p.thread_bytes = p.sums_at;
+  if (!p.in_place)
+    p.thread_bytes +=
+        cvc_round_up(p.ch.produced * p.strip * p.width * p.bytes, 64);
+  return p;
+}
+
+bool cvc_planar_fits(const cvc_conv *conv, cvc_pass pass) {
+  if (conv->size[0] != 1 || conv->kernel[0] != 1 || conv->pad_before[0] ||
+      conv->pad_after[0])
+    return false;
+  return pass == CVC_FORWARD || (pass == CVC_BACKWARD_DATA &&
+                                 conv->stride[1] == 1 && conv->stride[2] == 1);
+}
+
+int64_t cvc_planar_columns(const cvc_conv *conv, cvc_pass pass) {
+  const planar p = planar_of(conv, pass, 1);
+  return conv->n * p.target[0] * p.width;
+}
+
+/* ------------------------------------------------------------- the planes */
+
+/* plane[j] = row[j*step] for j in [low, high), 0 elsewhere, j < width. */
+#define COPY_ROW(TYPE)                                                 \
+  static void copy_##TYPE(const TYPE *row, int64_t step, int64_t low,  \
+                          int64_t high, int64_t width, TYPE *plane) {  \
+    for (int64_t j = 0; j < low; j++) plane[j] = 0;                    \
+    for (int64_t j = low; j < high; j++) plane[j] = row[j * step];     \
+    for (int64_t j = cvc_max(low, high); j < width; j++) plane[j] = 0; \
+  }
+COPY_ROW(uint32_t)
+COPY_ROW(uint64_t)
+
+/** Rows of one phase of one channel, for outputs from `first` on. */
+static void fill_phase(const planar *p, const void *image, int64_t first,
+                       int64_t ph, int64_t pw, void *plane) {
+  const int64_t step = p->source_last ? p->source_channels : 1;
+  const int64_t w0 = p->origin[1] + pw;
+  /* Columns j with 0 <= w0 + j*stride < source width. */
+  int64_t low = w0 < 0 ? cvc_ceil_div(-w0, p->stride[1]) : 0;
+  int64_t high =
+      w0 < p->source[1] ? cvc_ceil_div(p->source[1] - w0, p->stride[1]) : 0;
+  low = cvc_min(low, p->width);
+  high = cvc_max(low, cvc_min(high, p->width));
+  for (int64_t i = 0; i < p->plane_rows; i++) {
+    const int64_t h = p->origin[0] + (first + i) * p->stride[0] + ph;
+    const bool inside = h >= 0 && h < p->source[0];
+    const int64_t at = (h * p->source[1] + w0) * step;
+    void *to = cvc_at(plane, i * p->width, p->bytes);
+    const void *row = inside ? cvc_at_const(image, at, p->bytes) : image;
+    const int64_t end = inside ? high : low;
+    const int64_t begin = inside ? low : p->width;
+    if (p->bytes == 4)
+      copy_uint32_t(row, p->stride[1] * step, begin, end, p->width, to);
+    else
+      copy_uint64_t(row, p->stride[1] * step, begin, end, p->width, to);
+  }
+  memset(cvc_at(plane, p->plane_rows * p->width, p->bytes), 0,
+         (size_t)(p->kernels->nr * p->bytes));
+}
+
+/** Channel c of a group of an image of the source, channels first or last. */
+static const void *source_channel(const planar *p, int64_t image,
+                                  int64_t channel) {
+  const void *source = p->pass == CVC_FORWARD ? p->job->x : p->job->y;
+  const int64_t pixels = p->source[0] * p->source[1];
+  const int64_t at = image * p->source_channels * pixels +
+                     channel * (p->source_last ? 1 : pixels);
+  return cvc_at_const(source, at, p->bytes);
+}
+
+static void fill_planes(const planar *p, int64_t image, int64_t group,
+                        int64_t first, char *planes) {
+  for (int64_t c = 0; c < p->ch.reduced; c++)
+    for (int64_t ph = 0; ph < p->phases[0]; ph++)
+      for (int64_t pw = 0; pw < p->phases[1]; pw++)
+        fill_phase(p, source_channel(p, image, group * p->ch.reduced + c),
+                   first, ph, pw,
+                   cvc_at(planes,
+                          c * p->channel_size +
+                              (ph * p->phases[1] + pw) * p->phase_size,
+                          p->bytes));
+}
+
+/* --------------------------------------------------------------- products */
+
+/** Per-call runs: by tap over channels, or, where channels are fewer than
+ * the taps of a row, by channel and filter row over those taps. */
+typedef struct runs {
+  ptrdiff_t *a, *b;
+  ptrdiff_t count, length, a_step, b_step;
+} runs;
+
+static bool runs_along_row(const planar *p, const cvc_conv *conv) {
+  return p->ch.reduced < conv->kernel[2] && p->phases[1] == 1;
+}
+
+static int64_t runs_count(const planar *p, const cvc_conv *conv) {
+  const int64_t rows = conv->kernel[1];
+  return runs_along_row(p, conv) ? rows * p->ch.reduced
+                                 : rows * conv->kernel[2];
+}
+
+/** Offset in a channel's planes of the source of output 0 at a tap. */
+static int64_t tap_offset(const planar *p, int64_t r, int64_t s) {
+  const int64_t h = r * p->dilation[0], w = s * p->dilation[1];
+  const int64_t phase = h % p->stride[0] * p->phases[1] + w % p->stride[1];
+  return phase * p->phase_size + h / p->stride[0] * p->width + w / p->stride[1];
+}
+
+static int64_t runs_bytes(const planar *p, const cvc_conv *conv) {
+  return cvc_round_up(2 * runs_count(p, conv) * (int64_t)sizeof(ptrdiff_t), 64);
+}
+
+static void set_runs(const planar *p, const cvc_conv *conv, runs *to) {
+  const int64_t rows = conv->kernel[1], columns = conv->kernel[2];
+  const bool turned = p->pass == CVC_BACKWARD_DATA;
+  const int64_t last = rows * columns - 1;
+  to->count = runs_count(p, conv);
+  if (runs_along_row(p, conv)) {
+    to->length = columns;
+    to->a_step = turned ? -1 : 1;
+    to->b_step = p->dilation[1];
+    for (int64_t c = 0; c < p->ch.reduced; c++)
+      for (int64_t r = 0; r < rows; r++) {
+        const int64_t tap = r * columns;
+        to->a[c * rows + r] = c * p->w_step + (turned ? last - tap : tap);
+        to->b[c * rows + r] = c * p->channel_size + tap_offset(p, r, 0);
+      }
+    return;
+  }
+  to->length = p->ch.reduced;
+  to->a_step = p->w_step;
+  to->b_step = p->line ? p->source[0] * p->source[1] : p->channel_size;
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t s = 0; s < columns; s++) {
+      const int64_t tap = r * columns + s;
+      to->a[tap] = turned ? last - tap : tap;
+      to->b[tap] = p->line ? 0 : tap_offset(p, r, s);
+    }
+}
+
+typedef struct call {
+  planar p;
+  runs runs;
+  char *workspaces;
+} call;
+
+/** A strip of one image and group. */
+typedef struct strip {
+  int64_t image, group, first, rows; /* rows of outputs */
+  char *planes, *sums;
+} strip;
+
+/** Outputs of columns q.. of a strip, all produced channels. */
+static void run_columns(const call *l, const strip *s, int64_t q,
+                        int64_t columns, const void *b, ptrdiff_t b_step) {
+  const planar *p = &l->p;
+  const cvc_conv_job *job = p->job;
+  const int64_t k = s->group * p->ch.produced;
+  const int64_t pixels = p->target[0] * p->target[1];
+  const int64_t weights =
+      p->ch.produced * p->ch.reduced * cvc_volume(job->conv->kernel);
+  cvc_tile tile = {
+      .a = cvc_at_const(p->w, s->group * weights, p->bytes),
+      .b = b,
+      .a_run = l->runs.a,
+      .b_run = l->runs.b,
+      .runs = l->runs.count,
+      .length = l->runs.length,
+      .a_row = p->w_row,
+      .a_step = l->runs.a_step,
+      .b_step = b_step,
+      .columns = (int)columns,
+      .row_bias = job->bias ? cvc_at_const(job->bias, k, p->bytes) : NULL};
+  if (p->in_place) {
+    const int64_t at = (s->image * p->target_channels + k) * pixels +
+                       s->first * p->target[1] + q;
+    tile.c = cvc_at(job->target, at, p->bytes);
+    tile.c_row = pixels;
+    tile.residual =
+        job->residual ? cvc_at_const(job->residual, at, p->bytes) : NULL;
+    tile.relu =
+        p->pass == CVC_FORWARD && job->conv->activation == CVC_ACTIVATION_RELU;
+  } else {
+    tile.c = cvc_at(s->sums, q, p->bytes);
+    tile.c_row = p->strip * p->width;
+  }
+  cvc_run_tiles(p->kernels, &tile, p->ch.produced, p->bytes);
+}
+
+/** The planes serve every column. */
+static void run_planes(const call *l, const strip *s, int64_t columns) {
+  const planar *p = &l->p;
+  fill_planes(p, s->image, s->group, s->first, s->planes);
+  const int64_t nr = p->kernels->nr;
+  for (int64_t q = 0; q < columns; q += nr)
+    run_columns(l, s, q, cvc_min(nr, columns - q),
+                cvc_at(s->planes, q, p->bytes), l->runs.b_step);
+}
+
+/** The source itself serves, but for a last vector that is not full. */
+static void run_line(const call *l, const strip *s, int64_t columns) {
+  const planar *p = &l->p;
+  const int64_t nr = p->kernels->nr, pixels = p->source[0] * p->source[1];
+  const void *source =
+      cvc_at_const(source_channel(p, s->image, s->group * p->ch.reduced),
+                   s->first * p->source[1], p->bytes);
+  for (int64_t q = 0; q < columns; q += nr) {
+    const int64_t count = cvc_min(nr, columns - q);
+    const void *b = cvc_at_const(source, q, p->bytes);
+    if (count % p->kernels->vector_length == 0) {
+      run_columns(l, s, q, count, b, pixels);
+      continue;
+    }
+    for (int64_t c = 0; c < p->ch.reduced; c++) {
+      char *to = cvc_at(s->planes, c * nr, p->bytes);
+      memcpy(to, cvc_at_const(b, c * pixels, p->bytes),
+             (size_t)(count * p->bytes));
+      memset(to + count * p->bytes, 0, (size_t)((nr - count) * p->bytes));
+    }
+    run_columns(l, s, q, count, s->planes, nr);
+  }
+}
+
+/* y = activation(sums + residual), where the sums are not in place. */
+#define STORE_SUMS(REAL)                                                 \
+  static void store_##REAL(const planar *p, const strip *s, bool relu) { \
+    const int64_t pixels = p->target[0] * p->target[1];                  \
+    const int64_t k_step = p->target_last ? 1 : pixels;                  \
+    const int64_t step = p->target_last ? p->target_channels : 1;        \
+    const int64_t first = s->group * p->ch.produced;                     \
+    for (int64_t i = 0; i < s->rows; i++) {                              \
+      const int64_t pixel = (s->first + i) * p->target[1];               \
+      const int64_t at = s->image * p->target_channels * pixels +        \
+                         first * k_step + pixel * step;                  \
+      REAL *y = (REAL *)p->job->target + at;                             \
+      const REAL *residual =                                             \
+          p->job->residual ? (const REAL *)p->job->residual + at : NULL; \
+      for (int64_t k = 0; k < p->ch.produced; k++) {                     \
+        const REAL *sums =                                               \
+            (const REAL *)s->sums + (k * p->strip + i) * p->width;       \
+        for (int64_t j = 0; j < p->target[1]; j++) {                     \
+          const int64_t to = k * k_step + j * step;                      \
+          REAL sum = residual ? sums[j] + residual[to] : sums[j];        \
+          y[to] = relu && sum <= 0 ? 0 : sum;                            \
+        }                                                                \
+      }                                                                  \
+    }                                                                    \
+  }
+STORE_SUMS(float)
+STORE_SUMS(double)
+
+static void planar_task(void *context, int64_t task, int thread) {
+  const call *l = context;
+  const planar *p = &l->p;
+  strip s = {.first = task % p->strips * p->strip,
+             .group = task / p->strips % p->ch.groups,
+             .image = task / p->strips / p->ch.groups,
+             .planes = l->workspaces + thread * p->thread_bytes};
+  s.rows = cvc_min(p->strip, p->target[0] - s.first);
+  s.sums = s.planes + p->sums_at;
+  const int64_t columns = s.rows * p->width - (p->width - p->target[1]);
+  if (p->line)
+    run_line(l, &s, columns);
+  else
+    run_planes(l, &s, columns);
+  if (p->in_place) return;
+  const bool relu =
+      p->pass == CVC_FORWARD && p->job->conv->activation == CVC_ACTIVATION_RELU;
+  if (p->job->conv->dtype == CVC_F32)
+    store_float(p, &s, relu);
+  else
+    store_double(p, &s, relu);
+}
+
+int64_t cvc_planar_scratch(const cvc_conv *conv, cvc_pass pass, int threads) {
+  const planar p = planar_of(conv, pass, threads);
+  return threads * p.thread_bytes + runs_bytes(&p, conv);
+}
+
+cvc_status cvc_planar_run(const cvc_conv_job *job, cvc_pass pass) {
+  call l = {.p = planar_of(job->conv, pass, job->threads)};
+  l.p.job = job;
+  l.p.w = job->conv->weights == CVC_WEIGHTS_PACKED
+              ? cvc_packed_second(job->conv, pass, job->choice, job->packed)
+              : job->packed;
+  l.runs.a = job->scratch;
+  l.runs.b = l.runs.a + runs_count(&l.p, job->conv);
+  set_runs(&l.p, job->conv, &l.runs);
+  l.workspaces = (char *)job->scratch + runs_bytes(&l.p, job->conv);
+  return cvc_parallel(job->call, job->threads,
+                      job->conv->n * l.p.ch.groups * l.p.strips, planar_task,
+                      &l);
+}
