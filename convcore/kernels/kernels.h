@@ -93,7 +93,7 @@ typedef struct cvc_winograd_filter {
 /* One line a kernel: return type, name, arguments. */
 #define CVC_KERNELS(X)                                                        \
   X(void, tile, (const cvc_tile *tile))                                       \
-  /* a[..] * b[..] lane by lane: a[a_run[q] + i*a_row + j]; any rows */       \
+  /* a lane by lane: a[a_run[q] + i*a_row + t*a_step + j]; any rows */        \
   X(void, depthwise, (const cvc_tile *tile))                                  \
   X(void, winograd_input, (const cvc_winograd_input *tile))                   \
   /* 0 when a result is infinite or NaN before bias and residual */           \

@@ -123,7 +123,7 @@ static void run_rectangle(const direct *d, cvc_tile *tile, int64_t rows,
     tile->c = cvc_at(c, c_at, d->bytes);
     tile->residual = residual ? cvc_at_const(residual, c_at, d->bytes) : NULL;
     if (d->depthwise) {
-      tile->rows = (int)length;
+      tile->rows = (int)length; /* a run is one tap: set_runs */
       d->kernels->depthwise(tile);
     } else {
       cvc_run_tiles(d->kernels, tile, length, d->bytes);

@@ -112,7 +112,9 @@ bool cvc_planar_fits(const cvc_conv *conv, cvc_pass pass) {
 
 int64_t cvc_planar_columns(const cvc_conv *conv, cvc_pass pass) {
   const planar p = planar_of(conv, pass, 1);
-  return conv->n * p.target[0] * p.width;
+  const int64_t dropped = p.width - p.target[1];
+  return conv->n * p.strips *
+         cvc_round_up(p.strip * p.width - dropped, p.kernels->vector_length);
 }
 
 /* ------------------------------------------------------------- the planes */

@@ -20,12 +20,22 @@
 #define WAVE_BYTES (64 * 1024 * 1024) /* partials alive at a time */
 #define TASK_PRODUCTS 5e7             /* some milliseconds of a task */
 #define COLUMN_BYTES (128 * 1024)     /* of a block of im2col columns */
+#define FEW_CHANNELS 4
+
+/** What the rows of a tile are. */
+typedef enum way {
+  BY_TAP,    /* input channels of one tap */
+  BY_LANE,   /* depthwise: one tap, channels in the lanes */
+  BY_ROW,    /* few channels: those of all taps of one filter row, which are
+                neighbours in x once a copy of it has padding */
+  BY_COLUMNS /* im2col: channels of all taps, gathered */
+} way;
 
 typedef struct weight {
   const cvc_conv_job *job;
   const cvc_kernels *kernels;
   cvc_channels ch; /* reduced: c, produced: k, per group */
-  bool im2col;
+  way way;
   int64_t bytes;
   int64_t out[3], pixels, taps; /* pixels of one image of dy */
   int64_t granules, panels;     /* panels of all groups */
@@ -39,34 +49,53 @@ typedef struct weight {
 
 /** Per-thread working memory. */
 typedef struct workspace {
-  char *dy;      /* [chunk * pixels][nr]: a panel narrower than dy's rows */
-  char *columns; /* a block of im2col columns */
+  char *dy;   /* [chunk * pixels][nr]: a panel narrower than dy's rows */
+  char *copy; /* of x: padded, or a block of im2col columns */
   ptrdiff_t *a_run, *b_run;
 } workspace;
 
+static way way_of(const cvc_conv *conv, bool im2col) {
+  if (im2col) return BY_COLUMNS;
+  if (cvc_is_depthwise(conv)) return BY_LANE;
+  const bool few = conv->groups == 1 && conv->c <= FEW_CHANNELS;
+  const bool plane = conv->size[0] == 1 && conv->kernel[0] == 1 &&
+                     !conv->pad_before[0] && !conv->pad_after[0];
+  return few && plane && conv->dilation[2] == 1 && conv->kernel[2] > 1 ? BY_ROW
+                                                                       : BY_TAP;
+}
+
 static weight weight_of(const cvc_conv *conv, bool im2col) {
   weight w = {.kernels = cvc_kernels_of(conv->dtype),
-              .ch = cvc_conv_channels(conv, CVC_FORWARD),
-              .im2col = im2col,
+              .way = way_of(conv, im2col),
               .bytes = cvc_dtype_bytes(conv->dtype),
               .taps = cvc_volume(conv->kernel),
               .granules = cvc_granules(conv->n)};
+  w.ch = cvc_packed_channels(conv, CVC_FORWARD,
+                             (cvc_choice){.depthwise = w.way == BY_LANE});
   cvc_conv_out(conv, w.out);
   w.pixels = cvc_volume(w.out);
   w.rows = w.taps * w.ch.reduced + 1;
-  w.panels = conv->groups * cvc_panels(w.ch.produced, w.kernels);
-  w.chunk =
-      im2col ? 1
-             : cvc_max(CHUNK_BYTES / (w.pixels * w.kernels->nr * w.bytes), 1);
+  w.panels = w.ch.groups * cvc_panels(w.ch.produced, w.kernels);
+  const bool copies = w.way == BY_ROW || w.way == BY_COLUMNS;
+  const int64_t panel_pixels = w.pixels * w.kernels->nr * w.bytes;
+  w.chunk = copies ? 1 : cvc_max(CHUNK_BYTES / panel_pixels, 1);
   w.chunk = cvc_min(w.chunk, cvc_max(conv->n, 1));
   const double products = (double)cvc_ceil_div(conv->n, w.granules) *
                           (double)(w.pixels * w.rows * w.kernels->nr);
-  w.parts = im2col ? 1
+  w.parts = copies ? 1
                    : cvc_max(1, cvc_min((int64_t)(products / TASK_PRODUCTS),
                                         w.rows / w.kernels->mr));
   const int64_t panel_bytes = w.granules * w.rows * w.kernels->nr * w.bytes;
   w.wave = cvc_max(cvc_min(WAVE_BYTES / panel_bytes, w.panels), 1);
   return w;
+}
+
+/** Size of the padded copy of an image, exactly what the taps reach. */
+static void padded_size(const cvc_conv *conv, const int64_t out[3],
+                        int64_t size[2]) {
+  for (int i = 0; i < 2; i++)
+    size[i] = (out[i + 1] - 1) * conv->stride[i + 1] +
+              (conv->kernel[i + 1] - 1) * conv->dilation[i + 1] + 1;
 }
 
 static int64_t block_pixels(const weight *w) {
@@ -75,28 +104,30 @@ static int64_t block_pixels(const weight *w) {
 }
 
 /** Sets the offsets of the workspace's parts; returns its bytes. */
-static int64_t carve(const weight *w, char *memory, workspace *space) {
+static int64_t carve(const weight *w, const cvc_conv *conv, char *memory,
+                     workspace *space) {
   const int64_t dy =
       cvc_round_up(w->chunk * w->pixels * w->kernels->nr * w->bytes, 64);
-  const int64_t columns =
-      w->im2col ? cvc_round_up(
-                      block_pixels(w) * w->taps * w->ch.reduced * w->bytes, 64)
-                : 0;
+  int64_t copy = 0, size[2];
+  padded_size(conv, w->out, size);
+  if (w->way == BY_COLUMNS) copy = block_pixels(w) * w->taps * w->ch.reduced;
+  if (w->way == BY_ROW) copy = size[0] * size[1] * conv->c;
+  copy = cvc_round_up(copy * w->bytes, 64);
   const int64_t runs = w->chunk * w->out[0] * w->out[1];
   if (memory) {
     space->dy = memory;
-    space->columns = memory + dy;
-    space->a_run = (ptrdiff_t *)(memory + dy + columns);
+    space->copy = memory + dy;
+    space->a_run = (ptrdiff_t *)(memory + dy + copy);
     space->b_run = space->a_run + runs;
   }
-  return dy + columns + cvc_round_up(2 * runs * (int64_t)sizeof(ptrdiff_t), 64);
+  return dy + copy + cvc_round_up(2 * runs * (int64_t)sizeof(ptrdiff_t), 64);
 }
 
 int64_t cvc_weight_scratch(const cvc_conv *conv, int threads, bool im2col) {
   const weight w = weight_of(conv, im2col);
   return cvc_round_up(w.wave * w.granules * w.rows * w.kernels->nr * w.bytes,
                       64) +
-         threads * carve(&w, NULL, NULL);
+         threads * carve(&w, conv, NULL, NULL);
 }
 
 /** partial[rows][nr] of a granule and a panel of this wave. */
@@ -144,6 +175,20 @@ static void view_samples(const weight *w, const workspace *space,
   }
   view->dy = space->dy;
   view->step = view->width;
+}
+
+/** One tap of a depthwise filter, row by row of pixels: the second level of
+ * the sum. */
+static void run_depthwise(const weight *w, cvc_tile tile) {
+  const int64_t runs = tile.runs;
+  tile.rows = 1;
+  tile.runs = cvc_min(runs, 1); /* none: zeros */
+  for (int64_t q = 0; q < cvc_max(runs, 1); q++) {
+    w->kernels->depthwise(&tile);
+    tile.accumulate = true;
+    tile.a_run++;
+    tile.b_run++;
+  }
 }
 
 /** Channels [begin, end) of one tap: the pixels of the samples in as few runs
@@ -194,35 +239,100 @@ static void run_tap(const weight *w, const workspace *space, int64_t tap,
   tile->runs = runs;
   tile->a = cvc_at_const(
       w->job->x,
-      sample * conv->c * cvc_volume(size) + view->group * w->ch.reduced + begin,
+      sample * conv->c * cvc_volume(size) +
+          (w->way == BY_LANE ? view->first
+                             : view->group * w->ch.reduced + begin),
       w->bytes);
-  cvc_run_tiles(w->kernels, tile, end - begin, w->bytes);
+  if (w->way == BY_LANE)
+    run_depthwise(w, *tile);
+  else
+    cvc_run_tiles(w->kernels, tile, end - begin, w->bytes);
 }
 
 /** The same through blocks of im2col columns of one sample. */
 static void run_columns(const weight *w, const workspace *space, int64_t sample,
-                        const panel_view *view, cvc_tile *tile) {
+                        const panel_view *view, cvc_tile tile) {
   const cvc_conv *conv = w->job->conv;
   const int64_t depth = w->taps * w->ch.reduced, block = block_pixels(w);
   const void *x = cvc_at_const(
       w->job->x,
       sample * conv->c * cvc_volume(conv->size) + view->group * w->ch.reduced,
       w->bytes);
-  void *c = tile->c;
+  void *c = tile.c;
   space->a_run[0] = 0;
-  tile->runs = 1;
-  tile->a_row = 1;
-  tile->a_step = depth;
+  tile.runs = 1;
+  tile.a_row = 1;
+  tile.a_step = depth;
   for (int64_t first = 0; first < w->pixels; first += block) {
-    tile->length = cvc_min(block, w->pixels - first);
-    cvc_im2col(conv, x, conv->c, w->ch.reduced, first, tile->length,
-               space->columns);
+    tile.length = cvc_min(block, w->pixels - first);
+    cvc_im2col(conv, x, conv->c, w->ch.reduced, first, tile.length,
+               space->copy);
     space->b_run[0] = first * view->step;
-    tile->a = space->columns;
-    tile->c = c;
-    cvc_run_tiles(w->kernels, tile, depth, w->bytes);
-    tile->accumulate = true;
+    tile.a = space->copy;
+    tile.c = c;
+    cvc_run_tiles(w->kernels, &tile, depth, w->bytes);
+    tile.accumulate = true;
   }
+}
+
+/** Copy an image with as much of its padding as the taps reach. */
+static void copy_padded(const weight *w, int64_t sample, char *copy) {
+  const cvc_conv *conv = w->job->conv;
+  const int64_t pixel = conv->c * w->bytes;
+  const char *image = cvc_at_const(
+      w->job->x, sample * conv->c * cvc_volume(conv->size), w->bytes);
+  int64_t size[2];
+  padded_size(conv, w->out, size);
+  const int64_t left = cvc_min(conv->pad_before[2], size[1]);
+  const int64_t used = cvc_max(0, cvc_min(conv->size[2], size[1] - left));
+  for (int64_t i = 0; i < size[0]; i++) {
+    const int64_t h = i - conv->pad_before[1];
+    char *to = copy + i * size[1] * pixel;
+    memset(to, 0, (size_t)(size[1] * pixel));
+    if (h >= 0 && h < conv->size[1])
+      memcpy(to + left * pixel, image + h * conv->size[2] * pixel,
+             (size_t)(used * pixel));
+  }
+}
+
+/** The taps of one filter row after the other from a padded copy of x. */
+static void run_filter_rows(const weight *w, const workspace *space,
+                            int64_t sample, const panel_view *view,
+                            cvc_tile tile) {
+  const cvc_conv *conv = w->job->conv;
+  const int64_t row = conv->kernel[2] * conv->c;
+  void *c = tile.c;
+  int64_t size[2];
+  padded_size(conv, w->out, size);
+  copy_padded(w, sample, space->copy);
+  tile.a_row = 1;
+  tile.a_step = conv->stride[2] * conv->c;
+  tile.runs = w->out[1];
+  tile.length = w->out[2];
+  for (int64_t r = 0; r < conv->kernel[1]; r++) {
+    for (int64_t oh = 0; oh < w->out[1]; oh++) {
+      const int64_t h = oh * conv->stride[1] + r * conv->dilation[1];
+      space->a_run[oh] = h * size[1] * conv->c;
+      space->b_run[oh] = oh * w->out[2] * view->step;
+    }
+    tile.a = space->copy;
+    tile.c = cvc_at(c, r * row * w->kernels->nr, w->bytes);
+    cvc_run_tiles(w->kernels, &tile, row, w->bytes);
+  }
+}
+
+/** Whether a sample may run on a copy of x, whose padding is 0: not where an
+ * infinite dy would make NaN of that. */
+static bool may_copy(const weight *w, int64_t sample) {
+  const cvc_conv *conv = w->job->conv;
+  if (w->way != BY_ROW && w->way != BY_COLUMNS) return false;
+  for (int i = 0; i < 3; i++)
+    if (conv->pad_before[i] || conv->pad_after[i]) {
+      const int64_t size = w->pixels * conv->k;
+      return w->kernels->all_finite(
+          size, cvc_at_const(w->job->y, sample * size, w->bytes));
+    }
+  return true;
 }
 
 /** The bias row: a product with ones. */
@@ -243,7 +353,7 @@ static void weight_task(void *context, int64_t task, int thread) {
   const weight *w = context;
   const cvc_conv *conv = w->job->conv;
   workspace space;
-  carve(w, w->workspaces + thread * w->workspace_bytes, &space);
+  carve(w, conv, w->workspaces + thread * w->workspace_bytes, &space);
   const int64_t part = task % w->parts;
   task /= w->parts;
   const int64_t granule = task % w->granules;
@@ -269,10 +379,12 @@ static void weight_task(void *context, int64_t task, int thread) {
                      .c_row = nr,
                      .columns = view.columns,
                      .accumulate = accumulate};
-    if (w->job->target && w->im2col) {
-      tile.c = partial;
-      run_columns(w, &space, n, &view, &tile);
-      tile.accumulate = accumulate;
+    const bool copies = may_copy(w, n);
+    tile.c = partial;
+    if (w->job->target && copies && w->way == BY_COLUMNS) {
+      run_columns(w, &space, n, &view, tile);
+    } else if (w->job->target && copies) {
+      run_filter_rows(w, &space, n, &view, tile);
     } else if (w->job->target) {
       const int64_t c = w->ch.reduced;
       for (int64_t row = first_row; row < cvc_min(end_row, c * w->taps);) {
@@ -353,7 +465,7 @@ cvc_status cvc_weight_backward(const cvc_conv_job *job, bool im2col) {
   weight w = weight_of(job->conv, im2col);
   w.job = job;
   w.partials = job->scratch;
-  w.workspace_bytes = carve(&w, NULL, NULL);
+  w.workspace_bytes = carve(&w, job->conv, NULL, NULL);
   w.workspaces =
       w.partials +
       cvc_round_up(w.wave * w.granules * w.rows * w.kernels->nr * w.bytes, 64);
