@@ -15,6 +15,8 @@
 #define WINOGRAD_RATE 0.85
 /* Cycles per tile: a call, the epilogue of its rows. */
 #define TILE_OVERHEAD 40.0
+/* Cycles to store a row whose last vector is not full. */
+#define TAIL_CYCLES 25.0
 /* Cycles per point and vector of channels of the two transforms. */
 #define INPUT_CYCLES 4.0
 #define OUTPUT_CYCLES 3.0
@@ -76,7 +78,8 @@ static double product_cycles(const cvc_conv *conv, double rows, double depth,
   const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
   const double panels = (double)cvc_panels(columns, kernels);
   return rows * depth * vectors(conv, columns) / (FMAS_PER_CYCLE * rate) +
-         rows / kernels->mr * panels * TILE_OVERHEAD;
+         rows / kernels->mr * panels * TILE_OVERHEAD +
+         (columns % kernels->vector_length ? rows * TAIL_CYCLES : 0);
 }
 
 /** Bytes of weights that stream in again for every block. */
