@@ -15,6 +15,10 @@
 #define WINOGRAD_RATE 0.85
 /* Cycles per tile: a call, the epilogue of its rows. */
 #define TILE_OVERHEAD 40.0
+/* Cycles to set up a region of equal taps; cycles per term of the sums of one
+ * at a corner. */
+#define REGION_CYCLES 60.0
+#define CORNER_CYCLES 1.5
 /* Cycles to store a row whose last vector is not full. */
 #define TAIL_CYCLES 25.0
 /* Cycles per point and vector of channels of the two transforms. */
@@ -123,6 +127,24 @@ static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
   return cycles;
 }
 
+/** Regions of outputs along an axis: the inner one and those at its ends. */
+static double axis_regions(const cvc_conv *conv, cvc_pass pass, int i) {
+  int64_t out[3], first = 0, last;
+  cvc_conv_out(conv, out);
+  const int64_t extent = conv->dilation[i] * (conv->kernel[i] - 1);
+  last = out[i];
+  for (int64_t tap = 0; tap < conv->kernel[i]; tap++) {
+    int64_t low, high;
+    cvc_tap_outputs(conv, i, tap, &low, &high);
+    first = cvc_max(first, low);
+    last = cvc_min(last, high);
+  }
+  int64_t edges = out[i] - cvc_max(last - first, 0);
+  if (pass == CVC_BACKWARD_DATA)
+    edges = conv->size[i] - cvc_max(out[i] - extent, 0);
+  return 1 + (double)cvc_max(0, cvc_min(edges, 2 * (conv->kernel[i] - 1)));
+}
+
 static double direct_cycles(const cvc_conv *conv, cvc_pass pass) {
   const cvc_channels ch = cvc_conv_channels(conv, pass);
   const double groups = (double)ch.groups;
@@ -142,10 +164,19 @@ static double direct_cycles(const cvc_conv *conv, cvc_pass pass) {
   const double vector_bytes =
       (double)(cvc_kernels_of(conv->dtype)->vector_length *
                cvc_dtype_bytes(conv->dtype));
-  double cycles = larger(groups * product_cycles(conv, taps / all_taps,
-                                                 all_taps * (double)ch.reduced,
+  const double depth = all_taps * (double)ch.reduced;
+  double cycles = larger(groups * product_cycles(conv, taps / all_taps, depth,
                                                  ch.produced, DIRECT_RATE),
                          stream_cycles(weights * vector_bytes, 1));
+  /* Regions of outputs with the same valid taps; those at the corners have a
+   * pixel or few, whose sums are one chain. */
+  const double rows = axis_regions(conv, pass, 1);
+  const double columns = axis_regions(conv, pass, 2);
+  const double panels =
+      (double)cvc_panels(ch.produced, cvc_kernels_of(conv->dtype));
+  cycles += groups * panels * (double)conv->n *
+            (rows * columns * REGION_CYCLES +
+             (rows - 1) * (columns - 1) * CORNER_CYCLES * depth);
   if (conv->weights == CVC_WEIGHTS_PLAIN) cycles += PACK_CYCLES * weights;
   return cycles + convert_cycles(conv);
 }

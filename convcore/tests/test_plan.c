@@ -486,7 +486,7 @@ static int interrupt(void *data) {
 /** Short steps are interrupted between them, updates are not. */
 static void test_interrupt(void) {
   snprintf(context, sizeof context, "interrupt");
-  enum { REPEATS = 2000, ELEMENTS = 100000 };
+  enum { REPEATS = 1000, ELEMENTS = 400000 };
   cvc_step *steps = calloc(REPEATS, sizeof *steps);
   int64_t bytes[CVC_SPACE_EXTERNAL + 1] = {0}, failed = -1;
   const int64_t external_hyper = 48;
