@@ -13,9 +13,9 @@
 #include "../kernels/kernels.h"
 
 /* Return from the enclosing function unless the expression is CVC_OK. */
-#define CVC_TRY(expression)               \
-  do {                                    \
-    cvc_status try_status = (expression); \
+#define CVC_TRY(expression)                      \
+  do {                                           \
+    cvc_status try_status = (expression);        \
     if (try_status != CVC_OK) return try_status; \
   } while (0)
 
@@ -52,8 +52,7 @@ static inline cvc_status cvc_multiply(int64_t *product, int64_t factor) {
  * CVC_BAD_ARGUMENT for a negative size or an unknown dtype.
  */
 static inline cvc_status cvc_elements(cvc_dtype dtype, int count,
-                                      const int64_t *sizes,
-                                      int64_t *elements) {
+                                      const int64_t *sizes, int64_t *elements) {
   const int64_t bytes = cvc_dtype_bytes(dtype);
   int64_t total = bytes;
   if (!bytes) return CVC_BAD_ARGUMENT;
@@ -109,6 +108,9 @@ int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work);
 typedef void (*cvc_task)(void *context, int64_t task, int thread);
 cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
                         cvc_task function, void *context);
+
+/** Seconds of a clock that only goes forward. */
+double cvc_now(void);
 
 /* ------------------------------------------------------------------ scratch */
 

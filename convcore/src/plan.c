@@ -4,7 +4,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "conv.h"
 
@@ -439,12 +438,6 @@ static cvc_status check_memory(const cvc_plan *plan, int64_t first,
   return CVC_OK;
 }
 
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static cvc_status run_step(const cvc_step *step, const cvc_memory *memory,
                            const cvc_call *call) {
   void *p[CVC_MAX_OPERANDS] = {NULL};
@@ -461,7 +454,7 @@ static cvc_status run_step(const cvc_step *step, const cvc_memory *memory,
 static cvc_status run_steps(const cvc_plan *plan, int64_t first, int64_t last,
                             const cvc_memory *memory, cvc_call *call,
                             double *seconds, int64_t *at) {
-  double polled = now(), begin = polled;
+  double polled = cvc_now(), begin = polled;
   for (*at = first; *at < last; ++*at) {
     const cvc_step *step = &plan->steps[*at];
     if (kinds[step->kind].updates) call->interrupt = NULL;
@@ -470,7 +463,7 @@ static cvc_status run_steps(const cvc_plan *plan, int64_t first, int64_t last,
       polled = begin;
     }
     CVC_TRY(run_step(step, memory, call));
-    const double end = now();
+    const double end = cvc_now();
     if (seconds) seconds[*at - first] = end - begin;
     begin = end;
   }

@@ -40,7 +40,7 @@ static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static void register_fork(void) { pthread_atfork(before_fork, NULL, NULL); }
 
 static void prepare_fork(void) { pthread_once(&fork_once, register_fork); }
-#else
+#elif defined(_OPENMP)
 static void prepare_fork(void) {}
 #endif
 
@@ -94,7 +94,7 @@ typedef struct loop {
   atomic_bool stop;
 } loop;
 
-static double now(void) {
+double cvc_now(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
@@ -103,15 +103,15 @@ static double now(void) {
 /** Take tasks until none is left; thread 0 polls the interrupt. */
 static void take_tasks(loop *l, int thread) {
   bool polls = thread == 0 && l->call && l->call->interrupt;
-  double last = polls ? now() : 0;
+  double last = polls ? cvc_now() : 0;
   while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
     int64_t task = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed);
     if (task >= l->tasks) break;
     l->function(l->context, task, thread);
-    if (!polls || now() - last < POLL_SECONDS) continue;
+    if (!polls || cvc_now() - last < POLL_SECONDS) continue;
     if (l->call->interrupt(l->call->interrupt_data))
       atomic_store_explicit(&l->stop, true, memory_order_relaxed);
-    last = now();
+    last = cvc_now();
   }
 }
 
