@@ -1,0 +1,50 @@
+# Everything a developer does, with the Python named by PYTHON.
+PYTHON ?= python3
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+CLANG_FORMAT := $(PYTHON) -c 'import clang_format; clang_format.clang_format()'
+
+C_FILES := $(wildcard convcore/include/*.h convcore/src/*.[ch] \
+  convcore/kernels/*.h convcore/kernels/*.inc convcore/isa/*.c \
+  convcore/tests/*.[ch] examples/embed_c/*.c)
+
+.PHONY: help build test test-c lint format bench docs clean
+
+help:
+	@echo "make build    install in place (editable) with the development tools"
+	@echo "make test     the Python tests, the C tests also with sanitizers"
+	@echo "make lint     ruff and clang-format, checking only"
+	@echo "make format   ruff and clang-format, changing files"
+	@echo "make bench    measure against NumPy and what else is installed"
+	@echo "make docs     the manual in docs/_build/html"
+	@echo "make clean    remove what was built"
+
+build:
+	$(PIP) --editable '.[dev]'
+
+test: build test-c
+	$(PYTHON) -m pytest
+
+test-c:
+	$(MAKE) -C convcore test
+	$(MAKE) -C convcore test SANITIZE=address,undefined
+
+lint: build
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(CLANG_FORMAT) --dry-run --Werror $(C_FILES)
+
+format: build
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+	$(CLANG_FORMAT) -i $(C_FILES)
+
+bench:
+	$(PIP) --editable '.[bench]'
+	$(PYTHON) -m benchmarks
+
+docs:
+	$(PIP) --editable '.[docs]'
+	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf build docs/_build src/convcore/lib src/convcore/_core.*.so
