@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks` for the table, `pytest benchmarks` for suites."""

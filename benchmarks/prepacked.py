@@ -1,0 +1,148 @@
+"""Sides at their best in inference: weights packed beforehand, memory reused.
+
+They have the forward pass of a convolution only; see `peers` for what a side is.
+"""
+
+import importlib.util
+
+import numpy as np
+
+from .peers import Convcore, OnnxRuntime, Torch, arrays_of, channels_last
+from .shapes import aligned, pair
+
+
+def forward_sides(threads, precision, cpus, with_onnxruntime):
+    """Those that can be had here; the packed convcore comes first."""
+    sides = [
+        ConvcorePacked(threads, precision),
+        Convcore("first", threads),
+        Torch("first", threads),
+        Torch("last", threads),
+        TorchPacked(threads),
+        TorchMkldnn(threads),
+    ]
+    if with_onnxruntime and all(map(importlib.util.find_spec, ("onnxruntime", "onnx"))):
+        sides.append(OnnxRuntimeBound(threads, cpus))
+    return sides
+
+
+def exact_images(layer):
+    """Numbers of the first and the last image, and their results in float64."""
+    import torch
+
+    images = sorted({0, layer.n - 1})
+    arrays = arrays_of(layer, "first")
+    x, w, b = (torch.from_numpy(arrays[name]).double() for name in "xwb")
+    window = pair(layer.stride), pair(layer.padding), 1, layer.groups
+    return images, torch.conv2d(x[images], w, b, *window).numpy()
+
+
+def errors(calls, images, exact):
+    """Largest error of each side, relative to the largest result."""
+    found = {}
+    for name, call in calls.items():
+        y = call()
+        y = np.asarray(y.to_dense() if hasattr(y, "to_dense") else y)[images]
+        found[name] = float(abs(y - exact).max() / abs(exact).max())
+    return found
+
+
+class ConvcorePacked(Convcore):
+    """Channels last, into a given array."""
+
+    def __init__(self, threads, precision):
+        import convcore
+        from convcore import _core
+
+        super().__init__("last", threads)
+        convcore.set_float32_precision(precision)
+        self.name = "convcore packed"
+        self.core, self.threads, self.precision = _core, threads, precision
+
+    def describe(self, layer):
+        n, c, k, groups = layer.n, layer.c, layer.k, layer.groups
+        size, padding = (layer.h, layer.h), (0, *pair(layer.padding))
+        axes = [(1, *values) for values in (size, layer.kernel, pair(layer.stride))]
+        axes += padding, padding, (1, 1, 1)
+        options = {"precision": self.precision, "packed": True}
+        return self.core.Conv("float32", "last", n, c, k, groups, *axes, **options)
+
+    def prepare(self, layer, pass_):
+        arrays = arrays_of(layer, "last")
+        conv, bias, threads = self.describe(layer), arrays["b"], self.threads
+        packed = self.core.empty_aligned(4 * conv.packed_size(pass_)).view(np.float32)
+        conv.pack(pass_, arrays["w"], packed, threads)
+        result = channels_last(arrays["dy"].shape)
+        x, y = (array.transpose(0, 2, 3, 1) for array in (arrays["x"], result))
+
+        def call():
+            conv.forward(x, packed, bias, None, y, threads)
+            return result
+
+        return call
+
+
+class _TorchPrepared(Torch):
+    def __init__(self, threads):
+        super().__init__("last", threads)
+        self.name = f"torch {self.way}"
+
+    def prepare(self, layer, pass_):
+        arrays = arrays_of(layer, "last")
+        x, w, b = (self.torch.from_numpy(arrays[name]) for name in "xwb")
+        window = pair(layer.padding), pair(layer.stride), (1, 1), layer.groups
+        return self.prepare_tensors(x, w, b, window)
+
+
+class TorchPacked(_TorchPrepared):
+    """As torch's compiler calls oneDNN when weights are frozen."""
+
+    way = "packed"
+
+    def prepare_tensors(self, x, w, b, window):
+        mkldnn = self.torch.ops.mkldnn
+        w = w.contiguous(memory_format=self.torch.channels_last)
+        packed = mkldnn._reorder_convolution_weight(w, *window, list(x.shape))
+        convolve = mkldnn._convolution_pointwise.default
+        return lambda: convolve(x, packed, b, *window, "none", [], "")
+
+
+class TorchMkldnn(_TorchPrepared):
+    """As a network converted by `torch.utils.mkldnn`."""
+
+    way = "mkldnn"
+
+    def prepare_tensors(self, x, w, b, window):
+        padding, stride, dilation, groups = window
+        convolve = self.torch.mkldnn_convolution
+        x, c = x.to_mkldnn(), x.shape[1]
+        if c >= 16:  # x times 1, to have it as a layer leaves it: in oneDNN's blocks
+            one = self.torch.ones(c, 1, 1, 1)
+            x = convolve(x, one, None, (0, 0), (1, 1), (1, 1), c)
+        reorder = self.torch._C._nn.mkldnn_reorder_conv2d_weight
+        packed, b = reorder(w.to_mkldnn(), *window, list(x.shape)), b.to_mkldnn()
+        return lambda: convolve(x, packed, b, padding, stride, dilation, groups)
+
+
+class OnnxRuntimeBound(OnnxRuntime):
+    """Input and output bound to arrays, so that nothing is copied."""
+
+    def __init__(self, threads, cpus):
+        super().__init__(threads)
+        if cpus and threads > 1:  # of the threads but the caller's; counted from 1
+            bound = ";".join(str(cpu + 1) for cpu in cpus[1:threads])
+            entry = "session.intra_op_thread_affinities"
+            self.options.add_session_config_entry(entry, bound)
+
+    def prepare(self, layer, pass_):
+        session, arrays = self.session(layer)
+        y = aligned(arrays["dy"].shape)
+        binding = session.io_binding()
+        binding.bind_cpu_input("x", arrays["x"])
+        binding.bind_output("y", "cpu", 0, np.float32, y.shape, y.ctypes.data)
+
+        def call():
+            session.run_with_iobinding(binding)
+            return y
+
+        return call

@@ -1,0 +1,59 @@
+"""Convolutional networks on CPUs: fast kernels in C, NumPy arrays in Python.
+
+The most used functions stand here, all of them in `convcore.functional`, and
+their plain NumPy definitions in `convcore.reference`. Networks are written
+with `convcore.nn` as in torch.nn and run by `convcore.Model`.
+"""
+
+import importlib
+
+from . import _openmp, functional  # noqa: F401 (_openmp first: it loads _core)
+from ._config import (
+    get_float32_precision,
+    get_num_threads,
+    set_float32_precision,
+    set_num_threads,
+    show_config,
+    threads,
+)
+from ._core import version as _version
+from ._paths import get_include, get_library_dir
+from .explain import explain_conv
+from .functional import *  # noqa: F403
+from .ops.memory import channels_last
+
+__version__ = _version()
+
+# Loaded on first use, which keeps `import convcore` quick.
+_MODULES = ("data", "metrics", "models", "nn", "optim", "reference")
+
+__all__ = [
+    "Model",  # noqa: F405
+    "channels_last",
+    "explain_conv",
+    "functional",
+    "get_float32_precision",
+    "get_include",
+    "get_library_dir",
+    "get_num_threads",
+    "set_float32_precision",
+    "set_num_threads",
+    "show_config",
+    "threads",
+    *_MODULES,
+    *functional.__all__,
+]
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name == "Model":
+        from .model import Model
+
+        return Model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,224 @@
+"""The engine of a model: its graph, its parameters and its plans."""
+
+import signal
+import threading
+from collections import OrderedDict
+from contextlib import contextmanager
+
+import numpy as np
+
+from ._config import get_float32_precision
+from .metrics import loss_function
+from .ops.loss import CROSS_ENTROPY, check_targets
+from .plan import Layout, Plan, allocate
+
+_PLANS = 16  # kept; each with an arena for every thread that has run it
+
+
+class Engine:
+    """Runs batches of one network, given checked arrays.
+
+    Any number of threads may use it at once, as long as none of them changes
+    the parameters.
+
+    Parameters
+    ----------
+    graph : Graph
+        Traced for one sample.
+
+    Attributes
+    ----------
+    graph : Graph
+    layout : Layout
+    space : uint8 ndarray
+        The parameters, in one contiguous range.
+    tensors : dict of str -> ndarray
+        The same by state_dict key. Call `changed` after writing to them.
+    trainable : frozenset of str
+        Keys of the parameters that learn; all by default.
+    """
+
+    def __init__(self, graph):
+        self.graph = graph
+        self.layout = Layout(graph)
+        self.space = allocate(self.layout.nbytes)
+        self.tensors = self.views(self.space)
+        self.trainable = frozenset(graph.parameters)
+        self._version = 0
+        self._plans = OrderedDict()
+        self._building = threading.Lock()
+
+    def views(self, array, slot=0):
+        """Tensors in an array laid out as the parameters: dict by key."""
+        return {
+            key: self.layout.view(array, x, slot)
+            for key, x in self.graph.parameters.items()
+        }
+
+    def changed(self):
+        """Say that parameters have changed: packed weights are made anew."""
+        self._version += 1
+
+    # --------------------------------------------------------------- running
+
+    def predict(self, inputs, names):
+        """Outputs or inner values of a batch, by name: list of arrays."""
+        return self._infer(self._plan(len(inputs[0]), names), inputs)
+
+    def loss(self, inputs, target, loss):
+        """Loss and outputs of a batch: list of arrays."""
+        names = tuple(self.graph.outputs)
+        plan = self._plan(len(inputs[0]), names, loss, target)
+        with _labels_explained(plan, target):
+            return self._infer(plan, [*inputs, target])
+
+    def gradients(self, inputs, target, loss):
+        """Differentiate the loss of a batch.
+
+        Returns
+        -------
+        (loss, gradients, input_gradients)
+            Array (), dict by state_dict key, list of arrays like the inputs.
+        """
+        plan = self._plan(
+            len(inputs[0]), (), loss, target, wrt=self.trainable, wrt_inputs=True
+        )
+        with _labels_explained(plan, target), plan.memory([*inputs, target]) as memory:
+            plan.run(memory, self.space, None)
+            value, *found = memory.outputs
+            gradients = {
+                key: plan.layout.view(memory.gradients, x).copy()
+                for key, x in plan.graph.parameters.items()
+                if x in plan.gradients
+            }
+        found = iter(found)
+        input_gradients = [
+            next(found) if x in plan.gradients else np.zeros_like(array)
+            for x, array in zip(plan.graph.inputs, inputs, strict=False)
+        ]
+        return value, gradients, input_gradients
+
+    def step(self, inputs, target, loss, optimizer, factor=1.0):
+        """One step of an optimizer on a batch.
+
+        Whatever ends a step early, the model is as it was before it.
+
+        Parameters
+        ----------
+        factor : float
+            Of the optimizer's learning rate.
+
+        Returns
+        -------
+        list of arrays : the loss, then the network's outputs
+        """
+        optimizer.bind(self)
+        names = tuple(self.graph.outputs)
+        plan = self._plan(
+            len(inputs[0]), names, loss, target, wrt=self.trainable, optimizer=optimizer
+        )
+        hyper = optimizer.hyper(factor)
+        with (
+            _labels_explained(plan, target),
+            plan.memory([*inputs, target], hyper) as memory,
+        ):
+            plan.run(memory, self.space, optimizer.state)
+            with _uninterrupted():
+                plan.run(memory, self.space, optimizer.state, "update", "update")
+                optimizer.steps += 1
+                self.changed()
+            return memory.outputs
+
+    def _infer(self, plan, inputs):
+        with plan.memory(inputs) as memory:
+            packed = plan.packed(memory, self.space, self._version)
+            plan.run(memory, self.space, packed, "forward", "forward")
+            return memory.outputs
+
+    # ----------------------------------------------------------------- plans
+
+    def _plan(self, n, names, loss=None, target=None, **options):
+        """The plan of a batch size and purpose, made on first use.
+
+        target is an example; the options are those of `_make_plan`.
+        """
+        optimizer = options.get("optimizer")
+        key = (
+            *(n, names, loss, get_float32_precision()),
+            None if target is None else (target.shape[1:], target.dtype),
+            *(options.get("wrt"), options.get("wrt_inputs")),
+            None if optimizer is None else (type(optimizer), optimizer.slots),
+        )
+        with self._building:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key]
+            plan = self._make_plan(n, names, loss, target, **options)
+            self._plans[key] = plan
+            if len(self._plans) > _PLANS:
+                self._plans.popitem(last=False)
+            return plan
+
+    def _make_plan(
+        self, n, names, loss, target, wrt=(), wrt_inputs=False, optimizer=None
+    ):
+        graph = self.graph.with_batch(n)
+        sources = [x for key, x in graph.parameters.items() if key in wrt]
+        if wrt_inputs:
+            sources += graph.inputs
+        outputs = [graph.find(name) for name in names]
+        value = None
+        if loss is not None:
+            value = _add_loss(graph, loss, target)
+            outputs.insert(0, value)
+        return Plan(
+            graph,
+            outputs,
+            loss=value,
+            wrt=list(dict.fromkeys(sources)),
+            optimizer=optimizer,
+            precision=get_float32_precision(),
+        )
+
+
+def _add_loss(graph, loss, target):
+    """Trace a loss; it gets the output, or a tuple when there are several."""
+    outputs = tuple(graph.outputs.values())
+    expected = graph.input((graph.batch, *target.shape[1:]), target.dtype, "target")
+    value = loss_function(loss)(outputs[0] if len(outputs) == 1 else outputs, expected)
+    if getattr(value, "shape", None) != ():
+        raise ValueError(
+            f"loss must give a value of shape (), one number, not {value!r}"
+        )
+    return value
+
+
+@contextmanager
+def _labels_explained(plan, target):
+    """Say which label is wrong, where the C library says only that one is."""
+    try:
+        yield
+    except ValueError:
+        for node in plan.graph.nodes:
+            if node.op is CROSS_ENTROPY and node.inputs[1].name == "target":
+                logits, ignored = node.inputs[0], node.attrs["ignore_index"]
+                check_targets(target, logits.shape[1], ignored)
+        raise
+
+
+@contextmanager
+def _uninterrupted():
+    """Let Ctrl-C wait until the block has ended."""
+    handler = signal.getsignal(signal.SIGINT)
+    here = threading.current_thread() is threading.main_thread()
+    if not here or not callable(handler):
+        yield
+        return
+    waiting = []
+    signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        for arguments in waiting[:1]:
+            handler(*arguments)

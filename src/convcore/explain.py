@@ -1,0 +1,204 @@
+"""Why a convolution runs the algorithm that it runs."""
+
+from __future__ import annotations
+
+from math import ceil, prod
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _core
+from ._config import PRECISIONS, get_float32_precision
+from .ops.base import FLOAT32, FLOAT64, Spec, check_choice
+from .ops.conv import CONV, attributes
+
+_DIRECTIONS = ("forward", "backward_data")
+_ONLY_DIRECT = (
+    "Winograd does not apply: it takes float32, one or two axes of 3 or 5 taps,\n"
+    "stride and dilation 1, and is not for depthwise convolutions."
+)
+
+
+class Candidate(NamedTuple):
+    """One way to compute a convolution.
+
+    Attributes
+    ----------
+    algorithm : str
+    planar : bool
+        Direct, with vectors along the pixels of a channel instead of along
+        channels.
+    tile : tuple of int
+        Outputs of a Winograd tile along each axis, (4, 4) for F(4x4, 3x3);
+        empty for the others.
+    multiplications : int
+    cycles : float
+        Predicted, of one thread.
+    time : float
+        Predicted, relative to the chosen one.
+    """
+
+    algorithm: str
+    planar: bool
+    tile: tuple[int, ...]
+    multiplications: int
+    cycles: float
+    time: float
+
+
+class Explanation(NamedTuple):
+    """What "auto" weighs for one convolution; as a str, a table.
+
+    Attributes
+    ----------
+    title : str
+        The convolution in words.
+    kernel : tuple of int
+    candidates : tuple of Candidate
+        By predicted time, the chosen one first.
+    """
+
+    title: str
+    kernel: tuple[int, ...]
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate that runs."""
+        return self.candidates[0]
+
+    def __str__(self):
+        rows = [("", "algorithm", "form", "multiplications", "cycles", "time")]
+        for candidate in self.candidates:
+            rows.append(
+                (
+                    "->" if candidate is self.chosen else "",
+                    candidate.algorithm,
+                    "planar" if candidate.planar else self._tile(candidate.tile),
+                    f"{candidate.multiplications / 1e6:,.3f} M",
+                    f"{candidate.cycles / 1e6:,.3f} M",
+                    f"{candidate.time:.2f}",
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [self.title]
+        for row in rows:
+            cells = zip(row, widths, "<<<>>>", strict=True)
+            lines.append("  ".join(f"{x:{side}{width}}" for x, width, side in cells))
+        if not any(candidate.tile for candidate in self.candidates):
+            lines.append(_ONLY_DIRECT)
+        return "\n".join(lines)
+
+    def _tile(self, tile):
+        """A tile as papers write it."""
+        if not tile:
+            return ""
+        return f"F({_times(tile)}, {_times(self.kernel[-len(tile) :])})"
+
+
+def explain_conv(
+    x_shape,
+    weight_shape,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
+    *,
+    dtype="float32",
+    precision=None,
+    packed=False,
+    direction="forward",
+):
+    """Tell which algorithm ``algorithm="auto"`` chooses for a convolution, and why.
+
+    The choice is the smallest predicted time: a function of what stands here
+    and of the instruction set, never of threads or measurements.
+
+    Parameters
+    ----------
+    x_shape : tuple of int (N, C, space)
+        One, two or three axes of space.
+    weight_shape : tuple of int (K, C // groups, kernel)
+    stride, padding, dilation, groups
+        As in `conv2d`.
+    dtype : {"float32", "float64"}
+    precision : {"highest", "high", "medium"}, optional
+        Of float32. Default: `get_float32_precision`.
+    packed : bool
+        Whether the weights are packed beforehand and the arrays channels-last,
+        as where a model predicts, or as `conv2d` gets them.
+    direction : {"forward", "backward_data"}
+        The convolution, or its gradient with respect to x. That with respect
+        to the weights has one algorithm.
+
+    Returns
+    -------
+    Explanation
+        A table when printed; `chosen` and `candidates` are for programs.
+
+    Examples
+    --------
+    >>> import convcore as cc
+    >>> x_shape, weight_shape = (1, 64, 56, 56), (64, 64, 3, 3)
+    >>> why = cc.explain_conv(x_shape, weight_shape, padding=1)
+    >>> why.chosen.algorithm, why.chosen.tile
+    ('winograd', (4, 4))
+    >>> cc.explain_conv(x_shape, weight_shape, stride=2).chosen.algorithm
+    'direct'
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in (FLOAT32, FLOAT64):
+        raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+    precision = get_float32_precision() if precision is None else precision
+    check_choice(precision, "precision", PRECISIONS)
+    check_choice(direction, "direction", _DIRECTIONS)
+    x, weight = Spec(tuple(x_shape), dtype), Spec(tuple(weight_shape), dtype)
+    kernel = weight.shape[2:]
+    if len(kernel) not in (1, 2, 3):
+        raise ValueError(
+            "weight_shape must be (K, C // groups, kernel) with one to three axes, "
+            f"not {weight.shape}"
+        )
+    attrs = attributes(len(kernel), weight, stride, padding, dilation, groups, "auto")
+    y = CONV.infer(x, weight, activation=None, **attrs)
+    conv = CONV.describe(
+        x,
+        weight,
+        last=packed,
+        precision=precision,
+        packed=packed,
+        activation=None,
+        **attrs,
+    )
+    tiled = y.shape if direction == "forward" else x.shape
+    found = conv.explain(direction)
+    best = found[0][-1]  # 0 for an empty batch
+    candidates = []
+    for algorithm, planar, m, cycles in found:
+        tile = (m,) * sum(taps > 1 for taps in kernel) if m else ()
+        products = (
+            _winograd_products(m, tiled[2:], kernel)
+            if m
+            else prod(y.shape[2:]) * prod(kernel)
+        )
+        products *= x.shape[0] * prod(weight.shape[:2])
+        time = cycles / best if best else 1.0
+        candidates.append(Candidate(algorithm, planar, tile, products, cycles, time))
+    title = (
+        f"{direction} {x.shape} * {weight.shape} -> {y.shape}, {dtype}"
+        f"{f' {precision}' if dtype == FLOAT32 else ''}, "
+        f"{'packed' if packed else 'plain'} weights, {_core.isa()}"
+    )
+    return Explanation(title, kernel, tuple(candidates))
+
+
+def _winograd_products(m, size, kernel):
+    """Products of one image and pair of channels: m + r - 1 for m results of r taps."""
+    return prod(
+        ceil(results / m) * (m + taps - 1) if taps > 1 else results
+        for results, taps in zip(size, kernel, strict=True)
+    )
+
+
+def _times(sizes):
+    return "x".join(map(str, sizes))

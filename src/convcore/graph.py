@@ -1,0 +1,349 @@
+"""A network traced once: values, and the nodes that make them, shapes known."""
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+
+from . import functional as F
+from .ops.base import OPERATORS, Spec, Traced
+
+_FORMAT = 1
+
+
+class Tensor(Traced):
+    """What a traced value and a parameter have in common: methods make nodes.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+    ndim : int
+    graph : Graph
+    """
+
+    def trace(self, operator, inputs, attrs):
+        return self.graph.add(operator, inputs, attrs)
+
+    @property
+    def ndim(self):
+        return len(self.shape)
+
+    def size(self, dim=None):
+        """The shape, or its entry `dim`, as in torch."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def __add__(self, other):
+        if not isinstance(other, Tensor):
+            return NotImplemented
+        return F.add(self, other)
+
+    def relu(self):
+        return F.relu(self)
+
+    def flatten(self, start_dim=0, end_dim=-1):
+        return F.flatten(self, start_dim, end_dim)
+
+    def reshape(self, *shape):
+        """Another shape, as ints or one tuple; the batch comes first."""
+        return F.reshape(self, shape[0] if isinstance(shape[0], tuple) else shape)
+
+    view = reshape
+
+    def __bool__(self):
+        raise TypeError(
+            "a traced value has no truth: forward() is run once, with shapes only"
+        )
+
+    def __array__(self, *_args, **_kwargs):
+        raise TypeError(
+            "a traced value has no elements: forward() is run once, with shapes only"
+        )
+
+
+class Value(Tensor):
+    """A tensor of a graph: an input, a parameter or the result of a node.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Logical: (N, C, space...).
+    dtype : numpy.dtype
+    name : str or None
+        The path of the module that gives it, as in "features.0".
+    node : Node or None
+        Where it comes from; None for inputs and parameters.
+    index : int
+        Its place among the node's outputs.
+    graph : Graph
+    """
+
+    def __init__(self, graph, spec, name=None, node=None, index=0):
+        self.graph = graph
+        self.shape = tuple(map(int, spec.shape))
+        self.dtype = np.dtype(spec.dtype)
+        self.name = name
+        self.node = node
+        self.index = index
+
+    @property
+    def spec(self):
+        return Spec(self.shape, self.dtype)
+
+    def __repr__(self):
+        return f"<Value {self.name or '?'} {self.shape} {self.dtype}>"
+
+
+class Node:
+    """One application of an operator.
+
+    Inputs and outputs that are left out are None.
+    """
+
+    def __init__(self, op, inputs, attrs):
+        self.op = op
+        self.inputs = tuple(inputs)
+        self.attrs = attrs
+        self.outputs = ()
+
+    def __repr__(self):
+        return f"<Node {self.op.name} {self.attrs}>"
+
+
+class Parameter(Tensor):
+    """A tensor that is learned.
+
+    It holds no elements: they belong to the `Model`, which draws them. During
+    tracing it stands for a value of the graph.
+
+    Parameters
+    ----------
+    data : array_like, optional
+        Initial elements.
+    shape, bound : optional
+        Without `data`: draw the elements from the uniform distribution on
+        (-bound, bound).
+
+    Examples
+    --------
+    >>> from convcore import nn
+    >>> nn.Parameter([1.0, 2.0]).shape
+    (2,)
+    """
+
+    def __init__(self, data=None, *, shape=None, bound=0.0):
+        self.data = None if data is None else np.asarray(data)
+        self.shape = tuple(shape) if data is None else self.data.shape
+        self.bound = bound
+
+    def initial(self, seed):
+        """The elements before training, in float64, from a numpy SeedSequence."""
+        if self.data is not None:
+            return self.data.astype(np.float64)
+        # Of NumPy's generators the bits are the same in every version.
+        bits = np.random.PCG64(seed).random_raw(self.shape)
+        return self.bound * ((bits >> np.uint64(11)) * 2.0**-52 - 1)
+
+    @property
+    def value(self):
+        """The value that this parameter stands for in the current trace."""
+        value = _bound.get({}).get(id(self))
+        if value is None:
+            raise RuntimeError(
+                f"a parameter of shape {self.shape} is used outside of its network: "
+                "modules run inside a Model, whose parameters are attributes of "
+                "its modules"
+            )
+        return value
+
+    @property
+    def graph(self):
+        return self.value.graph
+
+    @property
+    def dtype(self):
+        return self.value.dtype
+
+
+_bound = ContextVar("values that parameters stand for")
+
+
+@contextmanager
+def bind(values):
+    """Let parameters stand for values: a dict of id(parameter) -> Value."""
+    token = _bound.set(values)
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+class Graph:
+    """Values and nodes in an order in which they can be computed.
+
+    Attributes
+    ----------
+    inputs : list of Value
+    parameters : dict of str -> Value
+        By `state_dict` key; keys of one shared parameter have the same value.
+    nodes : list of Node
+    outputs : dict of str -> Value
+    names : dict of str -> Value
+        Inner values by the path of their module.
+    """
+
+    def __init__(self):
+        self.inputs = []
+        self.parameters = {}
+        self.nodes = []
+        self.outputs = {}
+        self.names = {}
+
+    # ------------------------------------------------------------- building
+
+    def input(self, shape, dtype, name):
+        """Add an input and return its value."""
+        self.inputs.append(Value(self, Spec(shape, dtype), name))
+        return self.inputs[-1]
+
+    def parameter(self, shape, dtype, key):
+        """Add a parameter under a state_dict key and return its value."""
+        self.parameters[key] = Value(self, Spec(shape, dtype), key)
+        return self.parameters[key]
+
+    def add(self, op, inputs, attrs):
+        """Add a node: its value, or a tuple where the operator has several.
+
+        Inputs are Values, Parameters or None.
+        """
+        inputs = [x.value if isinstance(x, Parameter) else x for x in inputs]
+        for x in inputs:
+            if x is not None and not isinstance(x, Value):
+                raise TypeError(
+                    f"{op.name} of a traced value needs traced values, "
+                    f"got {type(x).__name__}"
+                )
+            if x is not None and x.graph is not self:
+                raise ValueError(f"{op.name}: {x!r} belongs to another graph")
+        node = Node(op, inputs, dict(attrs))
+        specs = op.infer(*(x if x is None else x.spec for x in inputs), **attrs)
+        single = isinstance(specs, Spec)
+        node.outputs = tuple(
+            spec and Value(self, spec, None, node, index)
+            for index, spec in enumerate([specs] if single else specs)
+        )
+        self.nodes.append(node)
+        return node.outputs[0] if single else node.outputs
+
+    def name(self, value, name):
+        """Name a value; a name taken already gets a number."""
+        unique, count = name, 0
+        while unique in self.names:
+            count += 1
+            unique = f"{name}_{count}"
+        self.names[unique] = value
+        if value.name is None:
+            value.name = unique
+
+    # -------------------------------------------------------------- reading
+
+    @property
+    def batch(self):
+        """The first dimension of the first input."""
+        return self.inputs[0].shape[0]
+
+    def find(self, name):
+        """An output, or an inner value, by name."""
+        value = self.outputs.get(name, self.names.get(name))
+        if value is None:
+            known = ", ".join([*self.outputs, *self.names])
+            raise ValueError(f"there is no value {name!r}; there are {known}")
+        return value
+
+    def users(self):
+        """The nodes that read each value, in order: dict of Value -> list."""
+        users = {}
+        for node in self.nodes:
+            for x in node.inputs:
+                if x is not None:
+                    users.setdefault(x, []).append(node)
+        return users
+
+    def with_batch(self, n):
+        """The same network for another batch size, its shapes inferred anew."""
+        graph, new = Graph(), {None: None}
+        for x in self.inputs:
+            new[x] = graph.input((n, *x.shape[1:]), x.dtype, x.name)
+        for key, x in self.parameters.items():
+            if x not in new:
+                new[x] = Value(graph, x.spec, x.name)
+            graph.parameters[key] = new[x]
+        for node in self.nodes:
+            added = graph.add(node.op, [new[x] for x in node.inputs], node.attrs)
+            outputs = added if isinstance(added, tuple) else (added,)
+            for x, y in zip(node.outputs, outputs, strict=True):
+                if x is not None:
+                    y.name, new[x] = x.name, y
+        graph.outputs = {name: new[x] for name, x in self.outputs.items()}
+        graph.names = {name: new[x] for name, x in self.names.items()}
+        return graph
+
+    def copy(self):
+        return self.with_batch(self.batch)
+
+    # ----------------------------------------------------------------- JSON
+
+    def to_json(self):
+        """The graph as JSON values (dict, list, str, numbers)."""
+        values = [*self.inputs, *dict.fromkeys(self.parameters.values())]
+        values += [y for node in self.nodes for y in node.outputs]
+        number = {x: i for i, x in enumerate(values)} | {None: None}
+        return {
+            "format": _FORMAT,
+            "inputs": [[x.name, list(x.shape), x.dtype.name] for x in self.inputs],
+            "parameters": [
+                [key, number[x], list(x.shape), x.dtype.name]
+                for key, x in self.parameters.items()
+            ],
+            "nodes": [
+                [node.op.name, [number[x] for x in node.inputs], node.attrs]
+                for node in self.nodes
+            ],
+            "outputs": {name: number[x] for name, x in self.outputs.items()},
+            "names": {name: number[x] for name, x in self.names.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data):
+        """The inverse of `to_json`; ValueError when it is not such a graph."""
+        if data.get("format") != _FORMAT:
+            raise ValueError(
+                f"graph format {data.get('format')!r} is unknown, expected {_FORMAT}"
+            )
+        graph, values, shared = cls(), [], {}
+        for name, shape, dtype in data["inputs"]:
+            values.append(graph.input(shape, dtype, name))
+        for key, number, shape, dtype in data["parameters"]:
+            if number in shared:
+                graph.parameters[key] = shared[number]
+            else:
+                shared[number] = graph.parameter(shape, dtype, key)
+                values.append(shared[number])
+        for name, inputs, attrs in data["nodes"]:
+            if name not in OPERATORS:
+                raise ValueError(f"the graph has an unknown operator {name!r}")
+            added = graph.add(
+                OPERATORS[name],
+                [None if i is None else values[i] for i in inputs],
+                {key: _tuples(value) for key, value in attrs.items()},
+            )
+            values += added if isinstance(added, tuple) else (added,)
+        graph.outputs = {name: values[i] for name, i in data["outputs"].items()}
+        for name, i in data["names"].items():
+            graph.name(values[i], name)
+        return graph
+
+
+def _tuples(value):
+    """JSON lists as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

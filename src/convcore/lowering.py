@@ -1,0 +1,199 @@
+"""Lowering: the nodes of a graph as steps on buffers.
+
+A value of rank >= 3 is channels-last in memory, its shape is logical.
+"""
+
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .ops.base import spec_of
+from .passes import round_up
+
+SEGMENTS = ("prepare", "forward", "backward", "update")
+
+
+class Buffer:
+    """Memory that steps work on.
+
+    Attributes
+    ----------
+    size : int
+        In elements.
+    dtype : numpy.dtype
+    space : str or None
+        "parameters", "gradients", "state" or "external"; None is the arena,
+        where `passes.lay_out` finds the place.
+    index : int
+        Number of the external array; 0 elsewhere.
+    offset : int
+        In elements, from the start of the space.
+    """
+
+    def __init__(self, size, dtype, space=None, index=0, offset=0):
+        self.size = size
+        self.dtype = np.dtype(dtype)
+        self.space = space
+        self.index = index
+        self.offset = offset
+
+    @property
+    def nbytes(self):
+        return self.size * self.dtype.itemsize
+
+
+class Operand(NamedTuple):
+    """Part of a buffer."""
+
+    buffer: Buffer
+    offset: int
+    size: int
+
+    @property
+    def is_whole(self):
+        return self.offset == 0 and self.size == self.buffer.size
+
+
+class Step(NamedTuple):
+    """One call of the C library; kinds and descriptors are those of _core.Plan."""
+
+    kind: str
+    operands: tuple[Operand | None, ...]
+    descriptor: Any
+
+
+class Lowering:
+    """What operators emit their steps into.
+
+    Parameters
+    ----------
+    graph : Graph
+    bound : list of (Value, Buffer)
+        Values whose place is given: inputs, parameters, gradients, outputs. A
+        value with several places is made in the first and copied.
+    pack_weights : bool
+        Parameters are packed in the prepare segment, not in every run.
+    precision : str
+        Of float32 convolutions.
+
+    Attributes
+    ----------
+    steps : dict of str -> list of Step
+        By segment.
+    """
+
+    def __init__(self, graph, bound, *, pack_weights, precision):
+        self.graph = graph
+        self.steps = {segment: [] for segment in SEGMENTS}
+        self.segment = "forward"
+        self.packed_bytes = 0
+        self._users = graph.users()
+        self._pack_weights = pack_weights
+        self._precision = precision
+        self._given, self._copies = {}, []
+        for value, buffer in bound:
+            if self._given.setdefault(value, buffer) is not buffer:
+                self._copies.append((value, buffer))
+        # Results get theirs as their nodes are lowered.
+        self._buffers = {x: b for x, b in self._given.items() if x.node is None}
+
+    def lower(self, forward):
+        """Emit the steps of all nodes; `forward`: those of the forward segment."""
+        for node in self.graph.nodes:
+            self.segment = "forward" if node in forward else "backward"
+            node.op.lower(self, node)
+        for value, buffer in self._copies:
+            self._copy(self.operand(value), buffer)
+
+    # --------------------------------------------------------------- buffers
+
+    def operand(self, value):
+        """The buffer that holds a value; None for None."""
+        return None if value is None else self._buffers[value]
+
+    def result(self, value):
+        """A buffer for a node's output; None when nobody reads it."""
+        if value in self._given:
+            self._buffers[value] = self._given[value]
+        elif value in self._users:
+            self._buffers[value] = Buffer(prod(value.shape), value.dtype)
+        return self._buffers.get(value)
+
+    def alias(self, value, buffer):
+        """Let a node's output be memory that holds the same elements already."""
+        if value in self._given:
+            self._copy(buffer, self._given[value])
+            buffer = self._given[value]
+        self._buffers[value] = buffer
+
+    def part(self, buffer, offset, size):
+        """Part of a buffer, as an operand."""
+        return Operand(buffer, offset, size)
+
+    # ----------------------------------------------------------------- steps
+
+    def emit(self, kind, operands, descriptor=None):
+        """Append a step; operands are Buffers, parts of them or None."""
+        self._append(self.segment, kind, operands, descriptor)
+
+    def node(self, node, kind, descriptor=None):
+        """Emit the step whose operands are the node's inputs and outputs."""
+        inputs = [self.operand(x) for x in node.inputs]
+        self.emit(kind, (*inputs, *map(self.result, node.outputs)), descriptor)
+
+    def describe(self, node, **attrs):
+        """The descriptor of a node."""
+        return node.op.describe(
+            *map(spec_of, node.inputs),
+            last=True,
+            precision=self._precision,
+            **node.attrs,
+            **attrs,
+        )
+
+    def conv_forward(self, node):
+        """Emit a forward convolution, or a linear layer.
+
+        Its inputs are (x, weight, bias), and maybe what is added to the result.
+        """
+        x, weight, bias, *residual = map(self.operand, node.inputs)
+        packed = self._pack_weights and weight.space == "parameters"
+        conv = self.describe(node, packed=packed)
+        if packed:
+            weight = self._packed(conv, weight)
+        added = residual[0] if residual else None
+        operands = (x, weight, bias, added, self.result(node.outputs[0]))
+        self.emit("conv_forward", operands, conv)
+
+    def transpose(self, x, y, moves):
+        """Make y of x, with the same elements, by transposing x[batch][a][b].
+
+        moves has a (batch, a, b) for each transposition; without any, y is x.
+        """
+        buffer = self.operand(x)
+        if not moves:
+            self.alias(y, buffer)
+        for i, move in enumerate(moves):
+            last = i == len(moves) - 1
+            moved = self.result(y) if last else Buffer(buffer.size, buffer.dtype)
+            self.emit("transpose", (buffer, moved), move)
+            buffer = moved
+
+    def _packed(self, conv, weight):
+        """A buffer of the weights packed for the forward pass, kept between runs."""
+        offset = self.packed_bytes // weight.dtype.itemsize
+        size = conv.packed_size("forward")
+        packed = Buffer(size, weight.dtype, "state", offset=offset)
+        self.packed_bytes += round_up(packed.nbytes)
+        self._append("prepare", "conv_pack", (weight, packed), (conv, "forward"))
+        return packed
+
+    def _copy(self, x, y):
+        self.emit("copy", (x, y), (1, x.size, x.size, x.size))
+
+    def _append(self, segment, kind, operands, descriptor):
+        operands = tuple(
+            Operand(x, 0, x.size) if isinstance(x, Buffer) else x for x in operands
+        )
+        self.steps[segment].append(Step(kind, operands, descriptor))

@@ -1,0 +1,377 @@
+"""Models: a traced network with its parameters, to train, use, save and load."""
+
+from fnmatch import fnmatchcase
+from math import prod
+
+import numpy as np
+
+from . import nn, storage
+from .engine import Engine
+from .graph import Graph
+from .metrics import Mean
+from .ops.base import FLOAT32, FLOAT64
+from .training import OPTIMIZER, as_dataset, fit
+
+
+class Model:
+    """A network for inputs of one shape.
+
+    The module is traced once; its parameters are drawn here, each from a
+    stream of its own, in the order of the state_dict.
+
+    Parameters
+    ----------
+    module : nn.Module
+    input_shape : tuple of int, or list of tuples
+        Shape of one sample, (C, H, W) for images; a list for several inputs.
+    seed : int
+        The same seed gives the same parameters, and the same training.
+    dtype : {"float32", "float64"}
+    input_dtype : optional
+        Accept inputs of this dtype too, which are converted (not scaled).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore as cc
+    >>> model = cc.Model(cc.models.lenet5(), (1, 28, 28))
+    >>> sum(x.size for x in model.state_dict().values())
+    61706
+    >>> model.predict(np.zeros((3, 1, 28, 28), np.float32)).shape
+    (3, 10)
+    """
+
+    def __init__(
+        self, module, input_shape, *, seed=0, dtype="float32", input_dtype=None
+    ):
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be an nn.Module, got {type(module).__name__}")
+        dtype = np.dtype(dtype)
+        if dtype not in (FLOAT32, FLOAT64):
+            raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+        shapes = {"input": input_shape}
+        if isinstance(input_shape, list):
+            shapes = {f"input.{i}": shape for i, shape in enumerate(input_shape)}
+        inputs = [(name, tuple(shape), dtype) for name, shape in shapes.items()]
+        graph, parameters = nn.trace(module, inputs)
+        self._setup(graph, seed, input_dtype)
+        for i, (key, parameter) in enumerate(parameters.items()):
+            stream = np.random.SeedSequence(seed, spawn_key=(i,))
+            self.engine.tensors[key][...] = parameter.initial(stream)
+
+    def _setup(self, graph, seed, input_dtype):
+        self.engine = Engine(graph)
+        self.seed = int(seed)
+        self.dtype = graph.inputs[0].dtype
+        self.input_dtype = self.dtype if input_dtype is None else np.dtype(input_dtype)
+        shapes = [x.shape[1:] for x in graph.inputs]
+        self.input_shape = shapes[0] if len(shapes) == 1 else shapes
+
+    # ---------------------------------------------------------------- using
+
+    fit = fit
+
+    def predict(self, x, outputs=None, *, batch_size=64):
+        """Run the network.
+
+        Parameters
+        ----------
+        x : array (N, ...), tuple of arrays for several inputs, or data set
+        outputs : str or sequence of str, optional
+            Names of inner values, see `summary`. Default: what the network
+            returns.
+        batch_size : int
+            Samples that are run at once.
+
+        Returns
+        -------
+        array (N, ...), or a tuple of arrays where there are several
+        """
+        names = tuple(self.engine.graph.outputs)
+        if outputs is not None:
+            names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+        values = [self.engine.graph.find(name) for name in names]
+        parts = [
+            self.engine.predict(inputs, names) for inputs in self._split(x, batch_size)
+        ]
+        parts.append([np.empty((0, *v.shape[1:]), v.dtype) for v in values])
+        joined = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+        return joined[0] if len(joined) == 1 else joined
+
+    def evaluate(self, dataset, *, loss="cross_entropy", batch_size=64):
+        """Mean loss and accuracy on a data set or pair (x, y).
+
+        Returns
+        -------
+        dict : {"loss": float, "accuracy": float}
+            The accuracy is left out where targets are not class numbers.
+        """
+        mean = Mean()
+        for x, y in as_dataset(dataset).batches(batch_size, dtype=self.dtype):
+            inputs, target = self.check_batch(x, y)
+            value, output, *_ = self.engine.loss(inputs, target, loss)
+            mean.add(value, output, target)
+        return mean.result()
+
+    def train_step(self, x, y, loss="cross_entropy", optimizer=None):
+        """One step of an optimizer on one batch.
+
+        Parameters
+        ----------
+        x : array (N, ...), or tuple of arrays for several inputs
+        y : array (N, ...)
+            Targets: class numbers of any integer dtype, or floats.
+        loss : str or function
+            "cross_entropy", or a function of (output, target) that is traced
+            like a module.
+        optimizer : optim.SGD
+
+        Returns
+        -------
+        float : the loss before the step
+        """
+        if optimizer is None:
+            raise TypeError("train_step needs an optimizer, as in optim.SGD(lr=0.05)")
+        inputs, target = self.check_batch(x, y)
+        return float(self.engine.step(inputs, target, loss, optimizer)[0])
+
+    def gradients(self, x, y, loss="cross_entropy", training=True):
+        """Differentiate the loss of one batch.
+
+        Parameters
+        ----------
+        x, y, loss
+            As in `train_step`.
+        training : bool
+            Whether layers that differ in training behave so. There are none
+            among those of `convcore.nn` yet.
+
+        Returns
+        -------
+        (loss, gradients, dx)
+            float; dict of state_dict key -> array, of the trainable parameters
+            that the loss depends on; array like x, or a tuple of them.
+        """
+        inputs, target = self.check_batch(x, y)
+        value, gradients, dx = self.engine.gradients(inputs, target, loss)
+        return float(value), gradients, dx[0] if len(dx) == 1 else tuple(dx)
+
+    def check_batch(self, x, y):
+        """Inputs (a list) and targets of a batch as arrays for the engine."""
+        inputs, target = self._check_inputs(x), np.asarray(y)
+        if target.dtype.kind in "iu":
+            target = target.astype(np.int64, copy=False)
+        elif target.dtype != self.dtype:
+            raise TypeError(
+                f"y has dtype {target.dtype}, expected integers or {self.dtype}"
+            )
+        if target.ndim == 0 or len(target) != len(inputs[0]) or not len(target):
+            raise ValueError(
+                "x and y must have as many samples, at least one: "
+                f"x {inputs[0].shape}, y {target.shape}"
+            )
+        return inputs, target
+
+    def _check_inputs(self, x):
+        expected = self.engine.graph.inputs
+        arrays = [x] if len(expected) == 1 else list(x)
+        if len(arrays) != len(expected):
+            raise ValueError(
+                f"the network has {len(expected)} inputs, x has {len(arrays)} arrays"
+            )
+        return [
+            self._check_input(array, value)
+            for array, value in zip(arrays, expected, strict=True)
+        ]
+
+    def _check_input(self, array, value):
+        array = np.asarray(array)
+        if array.shape[1:] != value.shape[1:] or array.ndim != value.ndim:
+            shape = ", ".join(map(str, ("N", *value.shape[1:])))
+            raise ValueError(f"x must have shape ({shape}), got {array.shape}")
+        if array.dtype == self.dtype:
+            return array
+        if array.dtype == self.input_dtype:
+            return array.astype(self.dtype)
+        raise TypeError(f"x has dtype {array.dtype}, expected {self.input_dtype}")
+
+    def _split(self, x, batch_size):
+        """Checked inputs, batch by batch."""
+        if hasattr(x, "batches"):
+            for batch, _ in x.batches(batch_size, dtype=self.dtype):
+                yield self._check_inputs(batch)
+            return
+        inputs = self._check_inputs(x)
+        if len({len(array) for array in inputs}) > 1:
+            shapes = ", ".join(str(array.shape) for array in inputs)
+            raise ValueError(f"the inputs must have as many samples, got {shapes}")
+        for first in range(0, len(inputs[0]), batch_size):
+            yield [array[first : first + batch_size] for array in inputs]
+
+    def freeze(self):
+        """A copy for inference only, with the parameters as they are now.
+
+        Returns
+        -------
+        FrozenModel
+        """
+        return FrozenModel(self)
+
+    # ----------------------------------------------------------- parameters
+
+    def set_trainable(self, pattern, trainable):
+        """Let parameters learn, or not.
+
+        Parameters
+        ----------
+        pattern : str
+            A state_dict key, with ``*`` and ``?`` as in file names.
+        trainable : bool
+        """
+        keys = {key for key in self.engine.tensors if fnmatchcase(key, pattern)}
+        if not keys:
+            known = _list(self.engine.tensors)
+            raise ValueError(f"no parameter matches {pattern!r}; there are {known}")
+        learning = self.engine.trainable
+        self.engine.trainable = learning | keys if trainable else learning - keys
+
+    def state_dict(self):
+        """Copies of the parameters: dict of key -> array, in order."""
+        return {key: tensor.copy() for key, tensor in self.engine.tensors.items()}
+
+    def load_state_dict(self, state_dict, strict=True):
+        """Set the parameters; nothing changes when something does not fit.
+
+        Parameters
+        ----------
+        state_dict : dict of str -> float array
+            Converted to the model's dtype.
+        strict : bool
+            Whether all keys must be there and no others.
+        """
+        tensors = self.engine.tensors
+        arrays = {key: np.asarray(value) for key, value in state_dict.items()}
+        missing = [key for key in tensors if key not in arrays]
+        unknown = [key for key in arrays if key not in tensors]
+        if strict and (missing or unknown):
+            raise ValueError(
+                "the keys do not fit the network: "
+                f"missing {_list(missing)}; unknown {_list(unknown)}"
+            )
+        known = {key: arrays[key] for key in tensors if key in arrays}
+        for key, array in known.items():
+            if array.dtype.kind != "f":
+                raise TypeError(f"{key} has dtype {array.dtype}, expected floats")
+            if array.shape != tensors[key].shape:
+                expected = tensors[key].shape
+                raise ValueError(f"{key} has shape {array.shape}, expected {expected}")
+        for key, array in known.items():
+            tensors[key][...] = array
+        self.engine.changed()
+
+    # -------------------------------------------------------------- storage
+
+    def save(self, path):
+        """Write the network and its parameters to one safetensors file."""
+        storage.write(path, self.engine.tensors, self.metadata())
+
+    @classmethod
+    def load(cls, path):
+        """Read a file written by `save`, or a checkpoint of `fit`.
+
+        Raises
+        ------
+        ValueError
+            When it is another file.
+        """
+        tensors, metadata = storage.read(path)
+        if "graph" not in metadata:
+            raise ValueError(
+                f"{path} holds no network: make a Model and use its load_state_dict"
+            )
+        model = cls.__new__(cls)
+        try:
+            graph = Graph.from_json(metadata["graph"])
+            model._setup(graph, metadata["seed"], metadata["input_dtype"])
+        except (IndexError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: {error!r}") from None
+        model.load_state_dict(
+            {key: x for key, x in tensors.items() if not key.startswith(OPTIMIZER)}
+        )
+        return model
+
+    def metadata(self):
+        """What a file has to hold beside the parameters."""
+        return {
+            "graph": self.engine.graph.to_json(),
+            "seed": self.seed,
+            "input_dtype": self.input_dtype.name,
+        }
+
+    def summary(self):
+        """A table of the operators: name, output shape, number of parameters.
+
+        The names are those that `predict` takes as `outputs`.
+        """
+        graph, layout = self.engine.graph, self.engine.layout
+        rows, counted = [("name", "operator", "output", "parameters")], set()
+        for node in graph.nodes:
+            y = node.outputs[0]
+            own = {x for x in node.inputs if x in layout.offsets} - counted
+            counted |= own
+            shape = ", ".join(map(str, ("N", *y.shape[1:])))
+            rows.append((y.name, node.op.name, f"({shape})", f"{_elements(own):,}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = []
+        for *texts, size in rows:
+            cells = [
+                f"{text:{width}}" for text, width in zip(texts, widths, strict=False)
+            ]
+            lines.append("  ".join([*cells, f"{size:>{widths[-1]}}"]))
+        learning = {graph.parameters[key] for key in self.engine.trainable}
+        lines.append(
+            f"{_elements(layout.offsets):,} parameters, "
+            f"{_elements(learning):,} trainable"
+        )
+        return "\n".join(lines)
+
+
+class FrozenModel(Model):
+    """What `Model.freeze` gives: it predicts, and never learns.
+
+    Weights are packed once for each batch size, on its first use; biases,
+    activations and residual sums are computed within the convolutions. It
+    shares nothing with the model that it was made of, and any number of
+    threads may use it at once.
+
+    `predict` gives the same bits as the model's. (They may differ from those
+    of the same functions called one by one: packed weights may choose another
+    algorithm, see `explain_conv`.) A file that it saves is that of a `Model`.
+    """
+
+    def __init__(self, model):
+        self._setup(model.engine.graph, model.seed, model.input_dtype)
+        for key, tensor in model.engine.tensors.items():
+            self.engine.tensors[key][...] = tensor
+
+    @classmethod
+    def load(cls, path):
+        """Read a file written by `save`, and freeze the model in it."""
+        return Model.load(path).freeze()
+
+    def _refuse(self, *args, **kwargs):
+        """Raise TypeError: a frozen model does not learn."""
+        raise TypeError(
+            "a frozen model does not learn: train the model that it was made of, "
+            "or Model.load of its file, and freeze that again"
+        )
+
+    fit = train_step = gradients = set_trainable = load_state_dict = _refuse
+
+
+def _elements(values):
+    return sum(prod(x.shape) for x in values)
+
+
+def _list(names):
+    return ", ".join(names) or "none"

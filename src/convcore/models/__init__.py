@@ -1,0 +1,5 @@
+"""Networks by name."""
+
+from .lenet import lenet5
+
+__all__ = ["lenet5"]

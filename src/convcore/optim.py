@@ -1,0 +1,179 @@
+"""Optimizers, and schedules of the learning rate.
+
+An optimizer gives a plan its update steps; a schedule is any function
+(epoch, epochs) -> factor of the optimizer's learning rate, where epoch is the
+time since the start, counted in epochs and with a fraction.
+"""
+
+import math
+import weakref
+
+import numpy as np
+
+from .plan import allocate
+
+
+class SGD:
+    """Stochastic gradient descent with momentum, as torch.optim.SGD.
+
+    ``g += weight_decay p``, ``m = momentum m + (1 - dampening) g`` (``m = g``
+    on the first step), ``p -= lr m``, or with Nesterov's momentum
+    ``p -= lr (g + momentum m)`` (Sutskever et al., ICML 2013, with the
+    learning rate outside of m).
+
+    One optimizer trains one model: it holds the momentum and counts the steps.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate; may be changed between steps.
+    momentum, dampening, weight_decay : float
+    nesterov : bool
+        Needs a momentum and no dampening.
+
+    Attributes
+    ----------
+    steps : int
+        Number of steps taken.
+    slots : tuple of str
+        Names of what is kept for each parameter.
+    state : uint8 ndarray or None
+        A range laid out as the parameters for each slot.
+    """
+
+    def __init__(
+        self, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False
+    ):
+        values = dict(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        for name, value in values.items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and >= 0, got {value!r}")
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError(
+                "nesterov needs momentum > 0 and dampening = 0, "
+                f"got momentum={momentum!r}, dampening={dampening!r}"
+            )
+        self.lr = lr
+        self.momentum = momentum
+        self.dampening = dampening
+        self.weight_decay = weight_decay
+        self.nesterov = bool(nesterov)
+        self.slots = ("momentum",) if momentum else ()
+        self.steps = 0
+        self.state = None
+        self._engine = None
+
+    def __repr__(self):
+        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+        return f"SGD({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
+
+    def bind(self, engine):
+        """Take charge of an engine's parameters; ValueError if it has others."""
+        if self._engine is None:
+            self._engine = weakref.ref(engine)
+            self.state = allocate(len(self.slots) * engine.layout.nbytes)
+        elif self._engine() is not engine:
+            raise ValueError(f"{self!r} trains another model: make a new optimizer")
+
+    def hyper(self, factor=1.0):
+        """What the next update step reads: the members of cvc_sgd, float64."""
+        return np.array(
+            [
+                self.lr * factor,
+                self.momentum,
+                self.dampening,
+                self.weight_decay,
+                self.nesterov,
+                self.steps,
+            ],
+            np.float64,
+        )
+
+    def lower(self, lowering, hyper, gradients, parameters, state):
+        """Emit the steps that update one range of parameters.
+
+        hyper, gradients and parameters are buffers, state has one per slot.
+        """
+        lowering.emit("sgd", (hyper, gradients, parameters, *(state or (None,))))
+
+
+class StepLR:
+    """Multiply the learning rate by `gamma` every `step_size` epochs."""
+
+    def __init__(self, step_size, gamma=0.1):
+        if not step_size > 0:
+            raise ValueError(f"step_size must be > 0 epochs, got {step_size!r}")
+        self.step_size = step_size
+        self.gamma = gamma
+
+    def __call__(self, epoch, epochs):
+        return self.gamma ** (epoch // self.step_size)
+
+
+class CosineAnnealingLR:
+    """Fall from 1 to `final` along half a cosine (Loshchilov, Hutter, 2017)."""
+
+    def __init__(self, final=0.0):
+        self.final = final
+
+    def __call__(self, epoch, epochs):
+        return _cosine(1.0, self.final, epoch / epochs)
+
+
+class OneCycleLR:
+    """Rise to the full learning rate, then fall, both along half a cosine.
+
+    After Smith and Topin, 2018, as torch.optim.lr_scheduler.OneCycleLR.
+
+    Parameters
+    ----------
+    pct_start : float
+        Share of the time spent rising, between 0 and 1.
+    div_factor : float
+        The first factor is 1 / div_factor.
+    final_div_factor : float
+        The last factor is 1 / (div_factor final_div_factor).
+    """
+
+    def __init__(self, pct_start=0.3, div_factor=25.0, final_div_factor=1e4):
+        if not 0 < pct_start < 1:
+            raise ValueError(f"pct_start must be between 0 and 1, got {pct_start!r}")
+        self.pct_start = pct_start
+        self.first = 1 / div_factor
+        self.final = self.first / final_div_factor
+
+    def __call__(self, epoch, epochs):
+        time = epoch / epochs
+        if time < self.pct_start:
+            return _cosine(self.first, 1.0, time / self.pct_start)
+        return _cosine(1.0, self.final, (time - self.pct_start) / (1 - self.pct_start))
+
+
+class Warmup:
+    """Rise linearly from 0 during the first epochs, then follow a schedule.
+
+    Parameters
+    ----------
+    warmup : float
+        Length in epochs; the schedule starts when it has ended.
+    schedule : callable, optional
+        Default: constant.
+    """
+
+    def __init__(self, warmup, schedule=None):
+        if not warmup > 0:
+            raise ValueError(f"warmup must be > 0 epochs, got {warmup!r}")
+        self.warmup = warmup
+        self.schedule = schedule
+
+    def __call__(self, epoch, epochs):
+        if epoch < self.warmup:
+            return epoch / self.warmup
+        if self.schedule is None:
+            return 1.0
+        return self.schedule(epoch - self.warmup, epochs - self.warmup)
+
+
+def _cosine(first, last, time):
+    """From first (time 0) to last (time 1) along half a cosine."""
+    return last + (first - last) * (1 + math.cos(math.pi * min(time, 1.0))) / 2

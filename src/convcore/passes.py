@@ -1,0 +1,152 @@
+"""Passes: fusion and dead nodes on a graph, the memory of a list of steps.
+
+The graph passes change the graph given to them.
+"""
+
+from .ops.base import OPERATORS
+
+ALIGNMENT = 64  # bytes; of every buffer in a space
+
+# Steps whose last operand may be the same memory as one of these inputs.
+_IN_PLACE = {"relu_forward": (0,), "add": (0, 1)}
+
+
+def round_up(size):
+    """The next multiple of ALIGNMENT."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def fuse_relu(graph, keep):
+    """Let the operator before a ReLU apply it, where nobody else looks between.
+
+    The gradient of ReLU needs its output only, so this serves training too.
+    Values of `keep` are left in the graph.
+    """
+    users, kept = graph.users(), set(keep)
+    fused = set()
+    for node in graph.nodes:
+        if node.op is not OPERATORS["relu"]:
+            continue
+        (x,), (y,) = node.inputs, node.outputs
+        if x in kept or len(users[x]) > 1 or x.node is None:
+            continue
+        if x.node.attrs.get("activation", "") is None:
+            x.node.attrs["activation"] = "relu"
+            x.node.outputs, y.node = (y,), x.node
+            fused.add(node)
+    graph.nodes = [node for node in graph.nodes if node not in fused]
+
+
+def fuse_add(graph, keep):
+    """Let a convolution add what is added to its result, where only the sum is read.
+
+    It moves to the place of the sum: the other summand may be computed between.
+    Values of `keep` are left in the graph.
+    """
+    users, kept = graph.users(), set(keep)
+    nodes = []
+    for node in graph.nodes:
+        if node.op is OPERATORS["add"]:
+            for x, other in (node.inputs, node.inputs[::-1]):
+                if x in kept or len(users[x]) > 1 or not _takes_residual(x.node):
+                    continue
+                conv, (y,) = x.node, node.outputs
+                conv.inputs += (other,)
+                conv.outputs, y.node = (y,), conv
+                nodes.remove(conv)
+                node = conv
+                break
+        nodes.append(node)
+    graph.nodes = nodes
+
+
+def _takes_residual(node):
+    return (
+        node is not None
+        and node.op is OPERATORS["conv"]
+        and node.attrs["activation"] is None
+        and len(node.inputs) == 3
+    )
+
+
+def drop_dead(graph, keep):
+    """Drop the nodes that no value of `keep` depends on."""
+    needed, nodes = set(keep), []
+    for node in reversed(graph.nodes):
+        if any(y in needed for y in node.outputs if y is not None):
+            nodes.append(node)
+            needed.update(x for x in node.inputs if x is not None)
+    graph.nodes = nodes[::-1]
+
+
+def lay_out(steps):
+    """Give every arena buffer of a list of steps its offset.
+
+    Buffers whose lifetimes overlap get disjoint ranges; a result takes the
+    place of an input where the step allows it and nobody reads that input
+    later. Larger buffers are placed first, each at the lowest free offset.
+
+    Parameters
+    ----------
+    steps : list of Step
+        A buffer without `space` is one of the arena.
+
+    Returns
+    -------
+    (offsets, nbytes) : dict of Buffer -> int, and the size of the arena
+    """
+    slots = _share(steps, _lifetimes(steps))
+    offsets, placed, nbytes = {}, [], 0
+    for slot in sorted(slots, key=lambda slot: (-slot.nbytes, slot.first)):
+        offset = 0
+        for start, end, other in placed:
+            if other.first <= slot.last and slot.first <= other.last:
+                if offset + slot.nbytes <= start:
+                    break
+                offset = max(offset, end)
+        placed.append((offset, offset + slot.nbytes, slot))
+        placed.sort(key=lambda entry: entry[0])
+        offsets.update(dict.fromkeys(slot.buffers, offset))
+        nbytes = max(nbytes, offset + slot.nbytes)
+    return offsets, nbytes
+
+
+class _Slot:
+    """A range of the arena, the buffers that hold it in turn, and for how long."""
+
+    def __init__(self, buffer, step):
+        self.buffers = [buffer]
+        self.nbytes = round_up(buffer.nbytes)
+        self.first = self.last = step
+
+
+def _lifetimes(steps):
+    """A slot per arena buffer, from the first to the last step that names it."""
+    slots = {}
+    for number, step in enumerate(steps):
+        for operand in step.operands:
+            if operand is not None and operand.buffer.space is None:
+                slot = slots.setdefault(operand.buffer, _Slot(operand.buffer, number))
+                slot.last = number
+    return slots
+
+
+def _share(steps, slots):
+    """Merge slots where a step can work in place; the slots that remain."""
+    for number, step in enumerate(steps):
+        *inputs, y = step.operands
+        for i in _IN_PLACE.get(step.kind, ()):
+            ours, its = slots.get(y.buffer), slots.get(inputs[i].buffer)
+            if (
+                ours is not None
+                and its is not None
+                and ours is not its
+                and ours.first == number == its.last
+                and inputs[i].is_whole
+                and y.is_whole
+            ):
+                its.buffers += ours.buffers
+                its.last = ours.last
+                slots.update(dict.fromkeys(ours.buffers, its))
+                break
+    return list(dict.fromkeys(slots.values()))

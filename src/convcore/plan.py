@@ -1,0 +1,276 @@
+"""Plans: a graph of one batch size, lowered, laid out in memory, ready to run."""
+
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import accumulate
+from math import prod
+from threading import Lock
+
+import numpy as np
+
+from . import _core
+from ._config import get_num_threads
+from .autodiff import add_gradients
+from .lowering import SEGMENTS, Buffer, Lowering
+from .ops.memory import dense, empty
+from .passes import drop_dead, fuse_add, fuse_relu, lay_out, round_up
+
+
+class Layout:
+    """Where the parameters of a graph stand in one contiguous range.
+
+    In state_dict order, each aligned. Gradients, and every slot of an
+    optimizer's state, have the same offsets.
+
+    Attributes
+    ----------
+    offsets : dict of Value -> int
+        In bytes.
+    nbytes : int
+    """
+
+    def __init__(self, graph):
+        values = list(dict.fromkeys(graph.parameters.values()))
+        sizes = (round_up(prod(x.shape) * x.dtype.itemsize) for x in values)
+        *starts, self.nbytes = accumulate(sizes, initial=0)
+        self.offsets = dict(zip(values, starts, strict=True))
+
+    def buffer(self, value, space, slot=0):
+        """The buffer of a parameter, of its gradient or of optimizer state."""
+        start = slot * self.nbytes + self.offsets[value]
+        offset = start // value.dtype.itemsize
+        return Buffer(prod(value.shape), value.dtype, space, offset=offset)
+
+    def view(self, array, value, slot=0):
+        """The same as a view of a uint8 array that is the whole space."""
+        start = slot * self.nbytes + self.offsets[value]
+        end = start + prod(value.shape) * value.dtype.itemsize
+        return array[start:end].view(value.dtype).reshape(value.shape)
+
+
+def allocate(nbytes):
+    """A space of a plan, zeroed; None when it is empty."""
+    if nbytes == 0:
+        return None
+    space = _core.empty_aligned(nbytes)
+    space[:] = 0
+    return space
+
+
+class Memory:
+    """The memory of one run of a plan.
+
+    Attributes
+    ----------
+    outputs : list of ndarray
+        What the run gave. Shapes are logical, memory is channels-last.
+    gradients : uint8 ndarray
+        The range of gradients, see `Layout`.
+    """
+
+    def __init__(self, arena_bytes, gradient_bytes):
+        self.arena = allocate(arena_bytes)
+        self.gradients = allocate(gradient_bytes)
+        self.scratch = None
+        self.external = []
+        self.outputs = []
+
+
+class Plan:
+    """The steps of a network for one batch size.
+
+    A plan does not change; any number of threads may run it at once, each
+    with a `Memory` of its own. Its segments are "prepare" (packing of weights,
+    run by `packed`), "forward" (with the loss), "backward" and "update".
+
+    Parameters
+    ----------
+    graph : Graph
+        Of this batch size, changed and kept by the plan.
+    outputs : sequence of Value
+        What a run gives.
+    loss : Value, optional
+        What to differentiate.
+    wrt : sequence of Value
+        Parameters and inputs to differentiate the loss by. Gradients of
+        inputs are further outputs.
+    optimizer : optional
+        Add its update of these parameters as a segment.
+    precision : str
+        Of float32 convolutions: "highest", "high" or "medium".
+
+    Attributes
+    ----------
+    gradients : dict of Value -> Value
+        For those of `wrt` that the loss depends on.
+    outputs : list of Value
+    segments : dict of str -> (int, int)
+        First step and end of each segment.
+    arena_bytes : int
+        What a run needs beside inputs, outputs, parameters and gradients.
+    """
+
+    def __init__(
+        self, graph, outputs, *, loss=None, wrt=(), optimizer=None, precision="highest"
+    ):
+        self.graph = graph
+        self.layout = Layout(graph)
+        fuse_add(graph, outputs)
+        fuse_relu(graph, outputs)
+        forward, inputs = frozenset(graph.nodes), frozenset(graph.inputs)
+        self.gradients = add_gradients(loss, wrt) if wrt else {}
+        self.outputs = [*outputs]
+        self.outputs += [g for x, g in self.gradients.items() if x in inputs]
+        drop_dead(graph, [*self.outputs, *self.gradients.values()])
+
+        self._seeds = [
+            np.ones(x.shape, x.dtype) for x in graph.inputs if x not in inputs
+        ]
+        externals = [
+            Buffer(prod(x.shape), x.dtype, "external", index)
+            for index, x in enumerate([*graph.inputs, *self.outputs])
+        ]
+        lowering = Lowering(
+            graph,
+            self._bound(externals),
+            pack_weights=not wrt and optimizer is None,
+            precision=precision,
+        )
+        lowering.lower(forward)
+        if optimizer is not None:
+            size = optimizer.hyper().size
+            externals.append(Buffer(size, np.float64, "external", len(externals)))
+            self._update(lowering, optimizer, externals[-1])
+        self._finish(lowering, externals, optimizer)
+
+        self._scratch_bytes = lru_cache(self._core.scratch_bytes)
+        self._pool = []
+        self._packed = (None, None)  # version of the parameters, packed weights
+        self._packing = Lock()
+
+    # ------------------------------------------------------------- building
+
+    def _bound(self, externals):
+        """The values whose place is given: a list of (value, buffer)."""
+        layout = self.layout
+        bound = [(x, layout.buffer(x, "parameters")) for x in layout.offsets]
+        bound += zip([*self.graph.inputs, *self.outputs], externals, strict=True)
+        for x, gradient in self.gradients.items():
+            if x in layout.offsets:
+                bound.append((gradient, layout.buffer(x, "gradients")))
+        return bound
+
+    def _update(self, lowering, optimizer, hyper):
+        """Emit the optimizer's steps, one parameter after the other."""
+        buffer = self.layout.buffer
+        lowering.segment = "update"
+        for x in self.layout.offsets:
+            if x in self.gradients:
+                gradient, parameter = buffer(x, "gradients"), buffer(x, "parameters")
+                state = [buffer(x, "state", i) for i in range(len(optimizer.slots))]
+                optimizer.lower(lowering, hyper, gradient, parameter, state)
+
+    def _finish(self, lowering, externals, optimizer):
+        """Lay out the arena and make the C plan."""
+        steps, self.segments = [], {}
+        for segment in SEGMENTS:
+            first = len(steps)
+            steps += lowering.steps[segment]
+            self.segments[segment] = (first, len(steps))
+        offsets, self.arena_bytes = lay_out(steps)
+        slots = 0 if optimizer is None else len(optimizer.slots)
+        self._bytes = {
+            "arena": self.arena_bytes,
+            "parameters": self.layout.nbytes,
+            "gradients": self.layout.nbytes if self.gradients else 0,
+            "state": lowering.packed_bytes + slots * self.layout.nbytes,
+        }
+        placed = [
+            (kind, tuple(_place(x, offsets) for x in operands), descriptor)
+            for kind, operands, descriptor in steps
+        ]
+        external_bytes = [buffer.nbytes for buffer in externals]
+        self._core = _core.Plan(placed, self._bytes, external_bytes)
+
+    # -------------------------------------------------------------- running
+
+    @contextmanager
+    def memory(self, inputs, hyper=None):
+        """A `Memory` that nobody else uses inside the ``with`` block.
+
+        Parameters
+        ----------
+        inputs : list of ndarray
+            Of the shape and dtype of the graph's inputs; made dense in memory
+            order (channels-last) by a copy where they are not.
+        hyper : ndarray, optional
+            What the optimizer's steps read.
+        """
+        try:
+            memory = self._pool.pop()
+        except IndexError:
+            memory = Memory(self._bytes["arena"], self._bytes["gradients"])
+        memory.outputs = [empty(y.shape, y.dtype, y.ndim > 2) for y in self.outputs]
+        memory.external = [
+            *(dense(x, x.ndim > 2) for x in inputs),
+            *self._seeds,
+            *(dense(y, y.ndim > 2) for y in memory.outputs),
+            *([] if hyper is None else [hyper]),
+        ]
+        try:
+            yield memory
+        finally:
+            memory.external, memory.outputs = [], []
+            self._pool.append(memory)
+
+    def run(self, memory, parameters, state, first="forward", last="backward"):
+        """Run the segments from `first` to `last` in one call.
+
+        Parameters
+        ----------
+        memory : Memory
+        parameters : uint8 ndarray
+            The range of parameters, see `Layout`.
+        state : uint8 ndarray or None
+            The optimizer's, or what `packed` gave.
+        """
+        begin, end = self.segments[first][0], self.segments[last][1]
+        threads = get_num_threads()
+        nbytes = self._scratch_bytes(begin, end, threads)
+        if nbytes and (memory.scratch is None or memory.scratch.nbytes < nbytes):
+            memory.scratch = allocate(nbytes)
+        self._core.run(
+            begin,
+            end,
+            memory.arena,
+            parameters,
+            memory.gradients,
+            state,
+            memory.external,
+            threads,
+            memory.scratch,
+        )
+
+    def packed(self, memory, parameters, version):
+        """The packed weights of this version of the parameters.
+
+        They are packed anew, into another array, when the version has
+        changed: runs that have begun go on with what they have.
+        """
+        with self._packing:
+            if self._packed[0] != version:
+                state = allocate(self._bytes["state"])
+                self.run(memory, parameters, state, "prepare", "prepare")
+                self._packed = (version, state)
+            return self._packed[1]
+
+
+def _place(operand, offsets):
+    """An operand as _core.Plan takes it."""
+    if operand is None:
+        return None
+    buffer, offset, size = operand
+    if buffer.space is None:
+        start = offsets[buffer] // buffer.dtype.itemsize
+        return ("arena", 0, buffer.dtype.name, start + offset, size)
+    return (buffer.space, buffer.index, buffer.dtype.name, buffer.offset + offset, size)

@@ -1,0 +1,223 @@
+"""The training loop, and its checkpoints."""
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import storage
+from .metrics import Mean, loss_function
+from .optim import SGD
+
+OPTIMIZER = "optimizer:"  # before the names of its tensors; no key has a colon
+_FILE = "checkpoint.safetensors"
+
+
+def fit(
+    model,
+    train,
+    *,
+    validation=None,
+    epochs=1,
+    batch_size=64,
+    loss="cross_entropy",
+    optimizer=None,
+    schedule=None,
+    augment=None,
+    seed=None,
+    checkpoint=None,
+    checkpoint_every=None,
+    resume=False,
+    progress=None,
+):
+    """Train on a data set.
+
+    The order of the samples and their augmentation are drawn from the seed,
+    the epoch and the sample's number. So the same seed gives the same
+    parameters bit for bit, with any number of threads, and also when training
+    was interrupted and resumed from a checkpoint.
+
+    Ctrl-C leaves the model as it was after the last complete step.
+
+    Parameters
+    ----------
+    train : data set, or pair of arrays (x, y)
+    validation : data set or pair, optional
+        Evaluated after each epoch.
+    epochs, batch_size : int
+    loss : str or function
+        "cross_entropy", or a function of (output, target) that is traced like
+        a module.
+    optimizer : optim.SGD, optional
+        Default: ``SGD(lr=0.05, momentum=0.9)``.
+    schedule : callable, optional
+        (epoch, epochs) -> factor of the learning rate, see `convcore.optim`.
+    augment : str or sequence of str, optional
+        See `convcore.data`.
+    seed : int, optional
+        Default: the model's.
+    checkpoint : str or Path, optional
+        Folder of the checkpoint, one file, replaced in one piece.
+    checkpoint_every : int, optional
+        Steps from one checkpoint to the next; there is one after each epoch
+        in any case.
+    resume : bool
+        Go on from the checkpoint, if there is one.
+    progress : bool, optional
+        Show a progress bar. Default: when standard error is a terminal.
+
+    Returns
+    -------
+    dict of str -> list of float
+        An entry per epoch of "loss" and "accuracy" (means over the epoch's
+        steps), "val_loss" and "val_accuracy", and "lr" (of its last step).
+    """
+    train = as_dataset(train)
+    loss_function(loss)
+    optimizer = SGD(lr=0.05, momentum=0.9) if optimizer is None else optimizer
+    seed = model.seed if seed is None else int(seed)
+    recipe = {
+        "seed": seed,
+        "samples": len(train),
+        "batch_size": int(batch_size),
+        "augment": repr(augment),
+        "optimizer": repr(optimizer),
+    }
+    run = _Run(model, optimizer, recipe, checkpoint)
+    if resume:
+        run.restore()
+    show = sys.stderr.isatty() if progress is None else progress
+    steps = train.steps(batch_size)
+    for epoch in range(run.epoch, epochs):
+        batches = train.batches(
+            batch_size,
+            seed=seed,
+            epoch=epoch,
+            start=run.steps,
+            augment=augment,
+            dtype=model.dtype,
+        )
+        with _bar(show, f"epoch {epoch + 1}/{epochs}", steps, run.steps) as advance:
+            for x, y in batches:
+                if schedule is not None:
+                    run.factor = schedule(epoch + run.steps / steps, epochs)
+                run.step(x, y, loss)
+                advance(1, run.mean.result())
+                if checkpoint_every and run.steps % checkpoint_every == 0:
+                    run.save()
+            run.end_epoch(validation, loss, batch_size)
+            run.save()
+            advance(0, {name: values[-1] for name, values in run.history.items()})
+    return run.history
+
+
+def as_dataset(data):
+    """A data set as it is, or one of a pair of arrays."""
+    if hasattr(data, "batches"):
+        return data
+    from .data import ArrayDataset
+
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise TypeError(
+            f"expected a data set or a pair of arrays (x, y), got {type(data).__name__}"
+        )
+    return ArrayDataset(*data)
+
+
+class _Run:
+    """Where a training run is, and its checkpoint."""
+
+    def __init__(self, model, optimizer, recipe, folder):
+        self.model = model
+        self.optimizer = optimizer
+        self.recipe = recipe
+        self.path = None if folder is None else Path(folder) / _FILE
+        self.epoch = 0
+        self.steps = 0  # in this epoch
+        self.factor = 1.0  # of the learning rate
+        self.mean = Mean()
+        self.history = {}
+
+    def step(self, x, y, loss):
+        inputs, target = self.model.check_batch(x, y)
+        value, output, *_ = self.model.engine.step(
+            inputs, target, loss, self.optimizer, self.factor
+        )
+        self.steps += 1
+        self.mean.add(value, output, target)
+
+    def end_epoch(self, validation, loss, batch_size):
+        result = self.mean.result() | {"lr": self.optimizer.lr * self.factor}
+        if validation is not None:
+            found = self.model.evaluate(validation, loss=loss, batch_size=batch_size)
+            result |= {f"val_{name}": value for name, value in found.items()}
+        for name, value in result.items():
+            self.history.setdefault(name, []).append(value)
+        self.epoch, self.steps, self.mean = self.epoch + 1, 0, Mean()
+
+    def save(self):
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        progress = {
+            "recipe": self.recipe,
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "factor": self.factor,
+            "mean": vars(self.mean),
+            "history": self.history,
+            "optimizer_steps": self.optimizer.steps,
+        }
+        tensors = self.model.engine.tensors | self._slots()
+        storage.write(self.path, tensors, self.model.metadata() | {"run": progress})
+
+    def restore(self):
+        """Go on from the checkpoint, if there is one."""
+        if self.path is None:
+            raise ValueError("resume=True needs checkpoint=, the folder it is in")
+        if not self.path.exists():
+            return
+        tensors, metadata = storage.read(self.path)
+        saved = metadata["run"]
+        differing = [
+            f"{name} {saved['recipe'].get(name)!r}, now {value!r}"
+            for name, value in self.recipe.items()
+            if saved["recipe"].get(name) != value
+        ]
+        if differing:
+            raise ValueError(f"{self.path} is of another run: {'; '.join(differing)}")
+        slots = {name: tensors.pop(name) for name in self._slots()}
+        self.model.load_state_dict(tensors)
+        for name, tensor in self._slots().items():
+            tensor[...] = slots[name]
+        self.optimizer.steps = saved["optimizer_steps"]
+        self.epoch, self.steps = saved["epoch"], saved["steps"]
+        self.factor, self.history = saved["factor"], saved["history"]
+        self.mean = Mean(**saved["mean"])
+
+    def _slots(self):
+        """The optimizer's tensors by name, as views."""
+        engine = self.model.engine
+        self.optimizer.bind(engine)
+        return {
+            f"{OPTIMIZER}{slot}.{key}": tensor
+            for i, slot in enumerate(self.optimizer.slots)
+            for key, tensor in engine.views(self.optimizer.state, i).items()
+        }
+
+
+@contextmanager
+def _bar(show, title, steps, done):
+    """A progress bar: a function of (number of steps, figures to show)."""
+    if not show:
+        yield lambda steps, figures: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=title, total=steps, initial=done, unit="step") as bar:
+
+        def advance(steps, figures):
+            text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            bar.set_postfix_str(text, refresh=steps == 0)
+            bar.update(steps)
+
+        yield advance
