@@ -8,9 +8,9 @@
  *
  * formed by the tile kernel straight from channels-last memory: c runs along
  * the tile's rows, the reduction along the pixels for which the tap lies
- * inside x. There is one partial for each granule of samples; the granules
- * are then added in a binary tree. A task is some rows of a
- * partial, so neither tasks nor order depend on the threads.
+ * inside x. The sums over granules of samples are added in a binary tree.
+ * A task forms some rows of a partial, for one granule or for all of them;
+ * the order of the sums is the same.
  */
 #include <string.h>
 
@@ -19,7 +19,10 @@
 #define CHUNK_BYTES (96 * 1024)       /* of a dy panel: stays in the L2 */
 #define WAVE_BYTES (64 * 1024 * 1024) /* partials alive at a time */
 #define TASK_PRODUCTS 5e7             /* some milliseconds of a task */
-#define COLUMN_BYTES (128 * 1024)     /* of a block of im2col columns */
+#define TASK_ROWS 1024                /* of a partial; four fit the L2 */
+#define RESIDENT_BYTES (1024 * 1024)  /* of a panel of all samples of dy */
+#define ENOUGH_TASKS 8
+#define COLUMN_BYTES (128 * 1024) /* of a block of im2col columns */
 #define FEW_CHANNELS 4
 
 /** What the rows of a tile are. */
@@ -39,6 +42,7 @@ typedef struct weight {
   int64_t bytes;
   int64_t out[3], pixels, taps; /* pixels of one image of dy */
   int64_t granules, panels;     /* panels of all groups */
+  int64_t groups;               /* of granules: partials of a panel */
   int64_t rows;                 /* of a partial: taps * c + 1 */
   int64_t parts;                /* tasks that share a partial, by rows */
   int64_t chunk;                /* samples whose sum one tile forms */
@@ -51,6 +55,7 @@ typedef struct weight {
 typedef struct workspace {
   char *dy;   /* [chunk * pixels][nr]: a panel narrower than dy's rows */
   char *copy; /* of x: padded, or a block of im2col columns */
+  char *sums; /* of granules that wait for their partner in the tree */
   ptrdiff_t *a_run, *b_run;
 } workspace;
 
@@ -62,6 +67,30 @@ static way way_of(const cvc_conv *conv, bool im2col) {
                      !conv->pad_before[0] && !conv->pad_after[0];
   return few && plane && conv->dilation[2] == 1 && conv->kernel[2] > 1 ? BY_ROW
                                                                        : BY_TAP;
+}
+
+/**
+ * Which part of the sum a task forms. Where dy is small and the filters many,
+ * one task goes through all granules, so that a partial is written once;
+ * else every granule is a task. The sums are the same.
+ */
+static void set_tasks(weight *w, const cvc_conv *conv, bool copies) {
+  const int64_t nr = w->kernels->nr, mr = w->kernels->mr;
+  const int64_t dy_bytes = conv->n * w->pixels * nr * w->bytes;
+  const double products =
+      (double)(conv->n * w->pixels) * (double)(w->rows * nr);
+  const int64_t most = cvc_ceil_div(w->rows, mr);
+  if (!copies && dy_bytes <= RESIDENT_BYTES) {
+    w->groups = 1;
+    w->parts = cvc_min(most, cvc_max(cvc_ceil_div(w->rows, TASK_ROWS),
+                                     (int64_t)(products / TASK_PRODUCTS)));
+    if (w->panels * w->parts >= ENOUGH_TASKS) return;
+  }
+  w->groups = w->granules;
+  w->parts = copies
+                 ? 1
+                 : cvc_max(1, cvc_min(most, (int64_t)(products / TASK_PRODUCTS /
+                                                      (double)w->granules)));
 }
 
 static weight weight_of(const cvc_conv *conv, bool im2col) {
@@ -80,12 +109,8 @@ static weight weight_of(const cvc_conv *conv, bool im2col) {
   const int64_t panel_pixels = w.pixels * w.kernels->nr * w.bytes;
   w.chunk = copies ? 1 : cvc_max(CHUNK_BYTES / panel_pixels, 1);
   w.chunk = cvc_min(w.chunk, cvc_max(conv->n, 1));
-  const double products = (double)cvc_ceil_div(conv->n, w.granules) *
-                          (double)(w.pixels * w.rows * w.kernels->nr);
-  w.parts = copies ? 1
-                   : cvc_max(1, cvc_min((int64_t)(products / TASK_PRODUCTS),
-                                        w.rows / w.kernels->mr));
-  const int64_t panel_bytes = w.granules * w.rows * w.kernels->nr * w.bytes;
+  set_tasks(&w, conv, copies);
+  const int64_t panel_bytes = w.groups * w.rows * w.kernels->nr * w.bytes;
   w.wave = cvc_max(cvc_min(WAVE_BYTES / panel_bytes, w.panels), 1);
   return w;
 }
@@ -103,6 +128,18 @@ static int64_t block_pixels(const weight *w) {
   return cvc_min(cvc_max(COLUMN_BYTES / row, 1), w->pixels);
 }
 
+/** Bytes of the rows that one task sums. */
+static int64_t sum_bytes(const weight *w) {
+  return (w->rows / w->parts + 1) * w->kernels->nr * w->bytes;
+}
+
+/** Levels of the tree below the root: 3 for 8 granules in a task. */
+static int64_t waiting_sums(const weight *w) {
+  int64_t levels = 0;
+  for (int64_t g = w->granules / w->groups; g > 1; g /= 2) levels++;
+  return levels;
+}
+
 /** Sets the offsets of the workspace's parts; returns its bytes. */
 static int64_t carve(const weight *w, const cvc_conv *conv, char *memory,
                      workspace *space) {
@@ -113,28 +150,31 @@ static int64_t carve(const weight *w, const cvc_conv *conv, char *memory,
   if (w->way == BY_COLUMNS) copy = block_pixels(w) * w->taps * w->ch.reduced;
   if (w->way == BY_ROW) copy = size[0] * size[1] * conv->c;
   copy = cvc_round_up(copy * w->bytes, 64);
+  const int64_t sums = cvc_round_up(waiting_sums(w) * sum_bytes(w), 64);
   const int64_t runs = w->chunk * w->out[0] * w->out[1];
   if (memory) {
     space->dy = memory;
     space->copy = memory + dy;
-    space->a_run = (ptrdiff_t *)(memory + dy + copy);
+    space->sums = memory + dy + copy;
+    space->a_run = (ptrdiff_t *)(memory + dy + copy + sums);
     space->b_run = space->a_run + runs;
   }
-  return dy + copy + cvc_round_up(2 * runs * (int64_t)sizeof(ptrdiff_t), 64);
+  return dy + copy + sums +
+         cvc_round_up(2 * runs * (int64_t)sizeof(ptrdiff_t), 64);
 }
 
 int64_t cvc_weight_scratch(const cvc_conv *conv, int threads, bool im2col) {
   const weight w = weight_of(conv, im2col);
-  return cvc_round_up(w.wave * w.granules * w.rows * w.kernels->nr * w.bytes,
+  return cvc_round_up(w.wave * w.groups * w.rows * w.kernels->nr * w.bytes,
                       64) +
          threads * carve(&w, conv, NULL, NULL);
 }
 
-/** partial[rows][nr] of a granule and a panel of this wave. */
-static char *partial_of(const weight *w, int64_t granule, int64_t panel) {
+/** partial[rows][nr] of a group of granules and a panel of this wave. */
+static char *partial_of(const weight *w, int64_t group, int64_t panel) {
   return cvc_at(
       w->partials,
-      (granule * w->wave + panel - w->first_panel) * w->rows * w->kernels->nr,
+      (group * w->wave + panel - w->first_panel) * w->rows * w->kernels->nr,
       w->bytes);
 }
 
@@ -157,15 +197,17 @@ static panel_view panel_of(const weight *w, int64_t panel) {
   return view;
 }
 
-/** Point the view at dy of the samples, copied where whole vectors would be
- * read beyond the end of a pixel's channels. */
+/** Point the view at dy of the samples. Where a vector reaches beyond a
+ * pixel's channels it reads the next one's, whose products are not stored;
+ * copied where it would reach beyond the array. */
 static void view_samples(const weight *w, const workspace *space,
                          int64_t sample, int64_t samples, panel_view *view) {
   const int64_t k = w->job->conv->k;
   view->dy =
       cvc_at_const(w->job->y, sample * w->pixels * k + view->first, w->bytes);
   view->step = k;
-  if (view->first + view->width <= k) return;
+  const int64_t rest = (w->job->conv->n - sample - samples) * w->pixels * k;
+  if (view->first + view->width <= k + rest) return;
   const size_t used = (size_t)(view->columns * w->bytes);
   const size_t padding = (size_t)(view->width * w->bytes) - used;
   for (int64_t pixel = 0; pixel < samples * w->pixels; pixel++) {
@@ -349,58 +391,82 @@ static void run_bias(const weight *w, const workspace *space, int64_t samples,
   cvc_run_tiles(w->kernels, tile, 1, w->bytes);
 }
 
-static void weight_task(void *context, int64_t task, int thread) {
-  const weight *w = context;
-  const cvc_conv *conv = w->job->conv;
-  workspace space;
-  carve(w, conv, w->workspaces + thread * w->workspace_bytes, &space);
-  const int64_t part = task % w->parts;
-  task /= w->parts;
-  const int64_t granule = task % w->granules;
-  const int64_t panel = w->first_panel + task / w->granules;
-  const int64_t first_row = part * w->rows / w->parts;
-  const int64_t end_row = (part + 1) * w->rows / w->parts;
-  const int64_t end = cvc_granule_first(conv->n, granule + 1);
-  char *partial = partial_of(w, granule, panel);
-  panel_view view = panel_of(w, panel);
-  const int64_t nr = w->kernels->nr;
+/** Rows of a partial that a task forms, and of which panel. */
+typedef struct share {
+  int64_t panel, first_row, end_row;
+} share;
 
+/** sums[row - first_row] of one granule. */
+static void sum_granule(const weight *w, const workspace *space,
+                        const share *share, int64_t granule, char *sums) {
+  const cvc_conv *conv = w->job->conv;
+  const int64_t nr = w->kernels->nr, c = w->ch.reduced;
+  const int64_t end = cvc_granule_first(conv->n, granule + 1);
+  panel_view view = panel_of(w, share->panel);
+  cvc_tile tile = {.a_run = space->a_run,
+                   .b_run = space->b_run,
+                   .c_row = nr,
+                   .columns = view.columns};
   if (conv->n == 0)
-    memset(cvc_at(partial, first_row * nr, w->bytes), 0,
-           (size_t)((end_row - first_row) * nr * w->bytes));
-  bool accumulate = false;
+    memset(sums, 0,
+           (size_t)((share->end_row - share->first_row) * nr * w->bytes));
   for (int64_t n = cvc_granule_first(conv->n, granule); n < end;) {
     const int64_t samples = cvc_min(w->chunk, end - n);
-    view_samples(w, &space, n, samples, &view);
-    cvc_tile tile = {.b = view.dy,
-                     .a_run = space.a_run,
-                     .b_run = space.b_run,
-                     .b_step = view.step,
-                     .c_row = nr,
-                     .columns = view.columns,
-                     .accumulate = accumulate};
+    view_samples(w, space, n, samples, &view);
+    tile.b = view.dy;
+    tile.b_step = view.step;
     const bool copies = may_copy(w, n);
-    tile.c = partial;
+    tile.c = sums;
     if (w->job->target && copies && w->way == BY_COLUMNS) {
-      run_columns(w, &space, n, &view, tile);
+      run_columns(w, space, n, &view, tile);
     } else if (w->job->target && copies) {
-      run_filter_rows(w, &space, n, &view, tile);
+      run_filter_rows(w, space, n, &view, tile);
     } else if (w->job->target) {
-      const int64_t c = w->ch.reduced;
-      for (int64_t row = first_row; row < cvc_min(end_row, c * w->taps);) {
-        const int64_t tap = row / c, begin = row % c;
-        const int64_t stop = cvc_min(begin + end_row - row, c);
-        tile.c = cvc_at(partial, row * nr, w->bytes);
-        run_tap(w, &space, tap, begin, stop, n, samples, &view, &tile);
-        row += stop - begin;
+      const int64_t stop = cvc_min(share->end_row, c * w->taps);
+      for (int64_t row = share->first_row; row < stop;) {
+        const int64_t tap = row / c, first = row % c;
+        const int64_t last = cvc_min(first + stop - row, c);
+        tile.c = cvc_at(sums, (row - share->first_row) * nr, w->bytes);
+        run_tap(w, space, tap, first, last, n, samples, &view, &tile);
+        row += last - first;
       }
     }
-    if (w->job->db && end_row == w->rows) {
-      tile.c = cvc_at(partial, (w->rows - 1) * nr, w->bytes);
-      run_bias(w, &space, samples, &tile);
+    if (w->job->db && share->end_row == w->rows) {
+      cvc_tile bias = tile;
+      bias.c = cvc_at(sums, (w->rows - 1 - share->first_row) * nr, w->bytes);
+      run_bias(w, space, samples, &bias);
     }
-    accumulate = true;
+    tile.accumulate = true;
     n += samples;
+  }
+}
+
+/** A share of one group of granules: their sums, added in a binary tree as
+ * soon as both of a pair are there. */
+static void weight_task(void *context, int64_t task, int thread) {
+  const weight *w = context;
+  workspace space;
+  carve(w, w->job->conv, w->workspaces + thread * w->workspace_bytes, &space);
+  const int64_t part = task % w->parts;
+  task /= w->parts;
+  const int64_t group = task % w->groups;
+  const share share = {.panel = w->first_panel + task / w->groups,
+                       .first_row = part * w->rows / w->parts,
+                       .end_row = (part + 1) * w->rows / w->parts};
+  const int64_t nr = w->kernels->nr;
+  const int64_t elements = (share.end_row - share.first_row) * nr;
+  const int64_t count = w->granules / w->groups;
+  char *levels[4]; /* of the tree; the root is the partial itself */
+  levels[0] =
+      cvc_at(partial_of(w, group, share.panel), share.first_row * nr, w->bytes);
+  for (int i = 0; i < 3; i++) levels[i + 1] = space.sums + i * sum_bytes(w);
+  int depth = 0;
+  for (int64_t i = 0; i < count; i++) {
+    sum_granule(w, &space, &share, group * count + i, levels[depth]);
+    for (int64_t pairs = i; pairs & 1; pairs >>= 1, depth--)
+      w->kernels->add(elements, levels[depth - 1], levels[depth],
+                      levels[depth - 1]);
+    depth++;
   }
 }
 
@@ -418,13 +484,13 @@ static void weight_task(void *context, int64_t task, int thread) {
 UNPACK(float)
 UNPACK(double)
 
-/** Add the granules of rows [row, row + count) of a panel in a tree, into
- * granule 0. */
-static void add_granules(const weight *w, int64_t panel, int64_t row,
-                         int64_t count) {
+/** Add the groups of rows [row, row + count) of a panel in a tree, into
+ * group 0. */
+static void add_groups(const weight *w, int64_t panel, int64_t row,
+                       int64_t count) {
   const int64_t nr = w->kernels->nr;
-  for (int64_t step = 1; step < w->granules; step *= 2)
-    for (int64_t g = 0; g + step < w->granules; g += 2 * step) {
+  for (int64_t step = 1; step < w->groups; step *= 2)
+    for (int64_t g = 0; g + step < w->groups; g += 2 * step) {
       void *sum = cvc_at(partial_of(w, g, panel), row * nr, w->bytes);
       w->kernels->add(
           count * nr, sum,
@@ -446,7 +512,7 @@ static void reduce_task(void *context, int64_t task, int thread) {
   char *partial = partial_of(w, 0, panel);
   if (w->job->target) {
     for (int64_t tap = 0; tap < w->taps; tap++)
-      add_granules(w, panel, tap * c + begin, end - begin);
+      add_groups(w, panel, tap * c + begin, end - begin);
     void *dw = cvc_at(w->job->target, view.first * c * w->taps, w->bytes);
     if (w->job->conv->dtype == CVC_F32)
       unpack_float(w, (const float *)partial, view.columns, begin, end, dw);
@@ -454,7 +520,7 @@ static void reduce_task(void *context, int64_t task, int thread) {
       unpack_double(w, (const double *)partial, view.columns, begin, end, dw);
   }
   if (w->job->db && begin == 0) {
-    add_granules(w, panel, w->rows - 1, 1);
+    add_groups(w, panel, w->rows - 1, 1);
     memcpy(cvc_at(w->job->db, view.first, w->bytes),
            cvc_at(partial, (w->rows - 1) * w->kernels->nr, w->bytes),
            (size_t)(view.columns * w->bytes));
@@ -468,11 +534,11 @@ cvc_status cvc_weight_backward(const cvc_conv_job *job, bool im2col) {
   w.workspace_bytes = carve(&w, job->conv, NULL, NULL);
   w.workspaces =
       w.partials +
-      cvc_round_up(w.wave * w.granules * w.rows * w.kernels->nr * w.bytes, 64);
+      cvc_round_up(w.wave * w.groups * w.rows * w.kernels->nr * w.bytes, 64);
   const int64_t parts = cvc_ceil_div(w.ch.reduced, REDUCE_CHANNELS);
   for (; w.first_panel < w.panels; w.first_panel += w.wave) {
     const int64_t wave = cvc_min(w.wave, w.panels - w.first_panel);
-    CVC_TRY(cvc_parallel(job->call, job->threads, wave * w.granules * w.parts,
+    CVC_TRY(cvc_parallel(job->call, job->threads, wave * w.groups * w.parts,
                          weight_task, &w));
     CVC_TRY(
         cvc_parallel(job->call, job->threads, wave * parts, reduce_task, &w));
