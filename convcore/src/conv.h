@@ -179,11 +179,13 @@ cvc_status cvc_im2col_backward_data(const cvc_conv_job *job);
 void cvc_im2col(const cvc_conv *conv, const void *x, int64_t channels,
                 int64_t c, int64_t first, int64_t count, void *columns);
 
-/* conv_planar.c: forward, and backward-data of stride 1; plain weights,
- * arrays of either layout */
+/* conv_planar.c: forward and backward-data; plain weights, arrays of either
+ * layout */
 bool cvc_planar_fits(const cvc_conv *conv, cvc_pass pass);
-/** Columns computed for all images and strips, dropped ones included. */
-int64_t cvc_planar_columns(const cvc_conv *conv, cvc_pass pass);
+/** Columns computed for all images, dropped ones included, and the sum of
+ * their taps. */
+void cvc_planar_work(const cvc_conv *conv, cvc_pass pass, double *columns,
+                     double *products);
 int64_t cvc_planar_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_planar_run(const cvc_conv_job *job, cvc_pass pass);
 

@@ -105,22 +105,22 @@ static double convert_cycles(const cvc_conv *conv) {
 static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
   const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
   const cvc_channels ch = cvc_conv_channels(conv, pass);
-  const double columns = (double)(cvc_planar_columns(conv, pass) * ch.groups);
+  const double groups = (double)ch.groups, reduced = (double)ch.reduced;
   const double tiles = (double)cvc_ceil_div(ch.produced, kernels->mr);
-  const double taps = (double)cvc_volume(conv->kernel);
-  const double depth = taps * (double)ch.reduced;
+  double columns, products;
+  cvc_planar_work(conv, pass, &columns, &products);
   /* Two vectors a row; below four rows the chain of sums is the limit. */
   const double term =
       larger((double)ch.produced / tiles, 4) * 2 / FMAS_PER_CYCLE / DIRECT_RATE;
-  double cycles = columns / kernels->nr * tiles *
-                  (depth * term +
-                   RUN_CYCLES * (depth < taps * (double)conv->kernel[2]
-                                     ? depth / (double)conv->kernel[2]
-                                     : taps) +
-                   TILE_OVERHEAD);
+  /* A run is one tap's channels, or those taps of a row that are more. */
+  const double run = larger(reduced, (double)conv->kernel[2]);
+  double cycles = groups / kernels->nr * tiles *
+                  (products * reduced * (term + RUN_CYCLES / run) +
+                   columns * TILE_OVERHEAD);
   const bool last = conv->layout == CVC_CHANNELS_LAST;
   const double move = last ? SCATTER_CYCLES : ROW_CYCLES;
-  const bool line = taps == 1 && conv->stride[1] * conv->stride[2] == 1;
+  const bool line =
+      cvc_volume(conv->kernel) == 1 && conv->stride[1] * conv->stride[2] == 1;
   if (!line || (last && conv->c > 1))
     cycles += move * ((double)cvc_conv_x_elements(conv) +
                       (double)cvc_conv_y_elements(conv));

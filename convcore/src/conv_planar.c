@@ -27,9 +27,11 @@ typedef struct planar {
   int64_t bytes;
   const void *w;
   int64_t w_row, w_step; /* to the next produced and reduced channel */
-  /* Along h and w: sizes, stride, distance of taps, source index of the
-   * first tap of output 0, remainders that a tap can have. */
-  int64_t source[2], target[2], stride[2], dilation[2], origin[2], phases[2];
+  /* Along h and w: the axis, the least source index of output 0's taps, how
+   * far the others reach, remainders that a tap can have; sizes. */
+  cvc_axis axis[2];
+  int64_t origin[2], reach[2], phases[2];
+  int64_t source[2], target[2];
   int64_t source_channels, target_channels;
   bool source_last, target_last; /* channels-last arrays */
   bool line;             /* the source serves as it is: 1x1, channels first */
@@ -40,7 +42,10 @@ typedef struct planar {
   int64_t thread_bytes, sums_at;    /* offset of the results, in bytes */
 } planar;
 
-static planar planar_of(const cvc_conv *conv, cvc_pass pass, int threads) {
+/** The part of a pass whose target indices leave these remainders modulo the
+ * stride; a forward pass is one part. */
+static planar planar_of(const cvc_conv *conv, cvc_pass pass,
+                        const int64_t remainder[2], int threads) {
   const bool forward = pass == CVC_FORWARD;
   const int64_t taps = cvc_volume(conv->kernel), c = conv->c / conv->groups;
   int64_t out[3];
@@ -53,42 +58,42 @@ static planar planar_of(const cvc_conv *conv, cvc_pass pass, int threads) {
               .w_step = forward ? taps : c * taps,
               .source_channels = forward ? conv->c : conv->k,
               .target_channels = forward ? conv->k : conv->c};
-  int64_t pads = 0;
   for (int i = 0; i < 2; i++) {
-    const int64_t extent = conv->dilation[i + 1] * (conv->kernel[i + 1] - 1);
-    const int64_t before = conv->pad_before[i + 1];
-    p.source[i] = forward ? conv->size[i + 1] : out[i + 1];
+    const cvc_axis a = forward ? cvc_axis_forward(conv, i + 1)
+                               : cvc_axis_backward(conv, i + 1, remainder[i]);
+    const int64_t last = a.taps ? (a.taps - 1) * a.offset_step : 0;
+    p.axis[i] = a;
+    p.source[i] = a.source_size;
     p.target[i] = forward ? out[i + 1] : conv->size[i + 1];
-    p.stride[i] = forward ? conv->stride[i + 1] : 1;
-    p.dilation[i] = conv->dilation[i + 1];
-    p.origin[i] = forward ? -before : before - extent;
-    p.phases[i] = conv->kernel[i + 1] == 1 ? 1 : p.stride[i];
-    pads += before + conv->pad_after[i + 1];
+    p.origin[i] = a.offset + cvc_min(last, 0);
+    p.reach[i] = last < 0 ? -last : last;
+    p.phases[i] = a.taps > 1 ? a.source_step : 1;
   }
+  const cvc_axis *h = &p.axis[0], *w = &p.axis[1];
   const bool last = conv->layout == CVC_CHANNELS_LAST;
   p.source_last =
       last && p.source_channels > 1 && p.source[0] * p.source[1] > 1;
   p.target_last =
       last && p.target_channels > 1 && p.target[0] * p.target[1] > 1;
-  p.line = taps == 1 && p.stride[0] == 1 && p.stride[1] == 1 && pads == 0 &&
-           !p.source_last;
+  p.line = taps == 1 && !p.source_last && p.source[0] == p.target[0] &&
+           p.source[1] == p.target[1] && p.origin[0] == 0 && p.origin[1] == 0;
 
-  const int64_t reach[2] = {p.dilation[0] * (conv->kernel[1] - 1),
-                            p.dilation[1] * (conv->kernel[2] - 1)};
-  p.width = p.target[1] + reach[1] / p.stride[1];
+  p.width = w->count + p.reach[1] / w->source_step;
   const int64_t row_bytes =
-      p.phases[0] * p.phases[1] * p.ch.reduced * p.width * p.bytes;
-  p.strip = cvc_min(cvc_max(STRIP_BYTES / row_bytes, 1), p.target[0]);
+      p.phases[0] * p.phases[1] * p.ch.reduced * cvc_max(p.width, 1) * p.bytes;
+  const int64_t rows = cvc_max(h->count, 1);
+  p.strip = cvc_min(cvc_max(STRIP_BYTES / row_bytes, 1), rows);
   /* Enough tasks for the threads; what one computes does not depend on it. */
   const int64_t images = cvc_max(conv->n * conv->groups, 1);
-  p.strips = cvc_ceil_div(p.target[0], p.strip);
+  p.strips = cvc_ceil_div(rows, p.strip);
   if (threads > 1)
-    p.strips = cvc_min(cvc_max(p.strips, cvc_ceil_div(4 * threads, images)),
-                       p.target[0]);
-  p.strip = cvc_ceil_div(p.target[0], p.strips);
-  p.strips = cvc_ceil_div(p.target[0], p.strip);
-  p.plane_rows = p.strip + reach[0] / p.stride[0];
-  p.in_place = !p.target_last && p.width == p.target[1];
+    p.strips =
+        cvc_min(cvc_max(p.strips, cvc_ceil_div(4 * threads, images)), rows);
+  p.strip = cvc_ceil_div(rows, p.strips);
+  p.strips = cvc_ceil_div(rows, p.strip);
+  p.plane_rows = p.strip + p.reach[0] / h->source_step;
+  p.in_place = !p.target_last && w->count == p.target[1] &&
+               p.width == w->count && h->step == 1;
 
   /* A vector that begins inside a plane may end behind it. */
   const int64_t nr = p.kernels->nr;
@@ -106,15 +111,33 @@ bool cvc_planar_fits(const cvc_conv *conv, cvc_pass pass) {
   if (conv->size[0] != 1 || conv->kernel[0] != 1 || conv->pad_before[0] ||
       conv->pad_after[0])
     return false;
+  /* A part for each remainder: not for very large strides. */
   return pass == CVC_FORWARD || (pass == CVC_BACKWARD_DATA &&
-                                 conv->stride[1] == 1 && conv->stride[2] == 1);
+                                 conv->stride[1] <= 8 && conv->stride[2] <= 8);
 }
 
-int64_t cvc_planar_columns(const cvc_conv *conv, cvc_pass pass) {
-  const planar p = planar_of(conv, pass, 1);
-  const int64_t dropped = p.width - p.target[1];
-  return conv->n * p.strips *
-         cvc_round_up(p.strip * p.width - dropped, p.kernels->vector_length);
+/** Parts of a pass along h and w. */
+static void parts_of(const cvc_conv *conv, cvc_pass pass, int64_t parts[2]) {
+  for (int i = 0; i < 2; i++)
+    parts[i] = pass == CVC_FORWARD
+                   ? 1
+                   : cvc_min(conv->stride[i + 1], conv->size[i + 1]);
+}
+
+void cvc_planar_work(const cvc_conv *conv, cvc_pass pass, double *columns,
+                     double *products) {
+  int64_t parts[2], at[2];
+  parts_of(conv, pass, parts);
+  *columns = *products = 0;
+  for (at[0] = 0; at[0] < parts[0]; at[0]++)
+    for (at[1] = 0; at[1] < parts[1]; at[1]++) {
+      const planar p = planar_of(conv, pass, at, 1);
+      const int64_t used = p.strip * p.width - (p.width - p.axis[1].count);
+      const double all = (double)(conv->n * p.strips) *
+                         (double)cvc_round_up(used, p.kernels->vector_length);
+      *columns += all;
+      *products += all * (double)(p.axis[0].taps * p.axis[1].taps);
+    }
 }
 
 /* ------------------------------------------------------------- the planes */
@@ -135,14 +158,16 @@ static void fill_phase(const planar *p, const void *image, int64_t first,
                        int64_t ph, int64_t pw, void *plane) {
   const int64_t step = p->source_last ? p->source_channels : 1;
   const int64_t w0 = p->origin[1] + pw;
-  /* Columns j with 0 <= w0 + j*stride < source width. */
-  int64_t low = w0 < 0 ? cvc_ceil_div(-w0, p->stride[1]) : 0;
+  const int64_t h_step = p->axis[0].source_step;
+  const int64_t w_step = p->axis[1].source_step;
+  /* Columns j with 0 <= w0 + j*w_step < source width. */
+  int64_t low = w0 < 0 ? cvc_ceil_div(-w0, w_step) : 0;
   int64_t high =
-      w0 < p->source[1] ? cvc_ceil_div(p->source[1] - w0, p->stride[1]) : 0;
+      w0 < p->source[1] ? cvc_ceil_div(p->source[1] - w0, w_step) : 0;
   low = cvc_min(low, p->width);
   high = cvc_max(low, cvc_min(high, p->width));
   for (int64_t i = 0; i < p->plane_rows; i++) {
-    const int64_t h = p->origin[0] + (first + i) * p->stride[0] + ph;
+    const int64_t h = p->origin[0] + (first + i) * h_step + ph;
     const bool inside = h >= 0 && h < p->source[0];
     const int64_t at = (h * p->source[1] + w0) * step;
     void *to = cvc_at(plane, i * p->width, p->bytes);
@@ -150,9 +175,9 @@ static void fill_phase(const planar *p, const void *image, int64_t first,
     const int64_t end = inside ? high : low;
     const int64_t begin = inside ? low : p->width;
     if (p->bytes == 4)
-      copy_uint32_t(row, p->stride[1] * step, begin, end, p->width, to);
+      copy_uint32_t(row, w_step * step, begin, end, p->width, to);
     else
-      copy_uint64_t(row, p->stride[1] * step, begin, end, p->width, to);
+      copy_uint64_t(row, w_step * step, begin, end, p->width, to);
   }
   memset(cvc_at(plane, p->plane_rows * p->width, p->bytes), 0,
          (size_t)(p->kernels->nr * p->bytes));
@@ -190,52 +215,62 @@ typedef struct runs {
   ptrdiff_t count, length, a_step, b_step;
 } runs;
 
-static bool runs_along_row(const planar *p, const cvc_conv *conv) {
-  return p->ch.reduced < conv->kernel[2] && p->phases[1] == 1;
+static bool runs_along_row(const planar *p) {
+  return p->ch.reduced < p->axis[1].taps && p->phases[1] == 1;
 }
 
-static int64_t runs_count(const planar *p, const cvc_conv *conv) {
-  const int64_t rows = conv->kernel[1];
-  return runs_along_row(p, conv) ? rows * p->ch.reduced
-                                 : rows * conv->kernel[2];
+static int64_t runs_count(const planar *p) {
+  return p->axis[0].taps *
+         (runs_along_row(p) ? p->ch.reduced : p->axis[1].taps);
+}
+
+/** Bytes of the runs of any part. */
+static int64_t runs_bytes(const cvc_conv *conv, cvc_pass pass) {
+  const int64_t rows = conv->kernel[1], columns = conv->kernel[2];
+  const int64_t reduced = cvc_conv_channels(conv, pass).reduced;
+  const int64_t most = rows * cvc_max(cvc_min(reduced, columns), columns);
+  return cvc_round_up(2 * most * (int64_t)sizeof(ptrdiff_t), 64);
 }
 
 /** Offset in a channel's planes of the source of output 0 at a tap. */
-static int64_t tap_offset(const planar *p, int64_t r, int64_t s) {
-  const int64_t h = r * p->dilation[0], w = s * p->dilation[1];
-  const int64_t phase = h % p->stride[0] * p->phases[1] + w % p->stride[1];
-  return phase * p->phase_size + h / p->stride[0] * p->width + w / p->stride[1];
+static int64_t tap_offset(const planar *p, int64_t jh, int64_t jw) {
+  const cvc_axis *ah = &p->axis[0], *aw = &p->axis[1];
+  const int64_t h = ah->offset + jh * ah->offset_step - p->origin[0];
+  const int64_t w = aw->offset + jw * aw->offset_step - p->origin[1];
+  const int64_t phase =
+      h % ah->source_step * p->phases[1] + w % aw->source_step;
+  return phase * p->phase_size + h / ah->source_step * p->width +
+         w / aw->source_step;
 }
 
-static int64_t runs_bytes(const planar *p, const cvc_conv *conv) {
-  return cvc_round_up(2 * runs_count(p, conv) * (int64_t)sizeof(ptrdiff_t), 64);
+/** Its offset in the weights of one channel. */
+static int64_t weight_offset(const planar *p, const cvc_conv *conv, int64_t jh,
+                             int64_t jw) {
+  return (p->axis[0].tap + jh * p->axis[0].tap_step) * conv->kernel[2] +
+         p->axis[1].tap + jw * p->axis[1].tap_step;
 }
 
 static void set_runs(const planar *p, const cvc_conv *conv, runs *to) {
-  const int64_t rows = conv->kernel[1], columns = conv->kernel[2];
-  const bool turned = p->pass == CVC_BACKWARD_DATA;
-  const int64_t last = rows * columns - 1;
-  to->count = runs_count(p, conv);
-  if (runs_along_row(p, conv)) {
+  const int64_t rows = p->axis[0].taps, columns = p->axis[1].taps;
+  to->count = runs_count(p);
+  if (runs_along_row(p)) {
     to->length = columns;
-    to->a_step = turned ? -1 : 1;
-    to->b_step = p->dilation[1];
+    to->a_step = p->axis[1].tap_step;
+    to->b_step = p->axis[1].offset_step;
     for (int64_t c = 0; c < p->ch.reduced; c++)
-      for (int64_t r = 0; r < rows; r++) {
-        const int64_t tap = r * columns;
-        to->a[c * rows + r] = c * p->w_step + (turned ? last - tap : tap);
-        to->b[c * rows + r] = c * p->channel_size + tap_offset(p, r, 0);
+      for (int64_t jh = 0; jh < rows; jh++) {
+        to->a[c * rows + jh] = c * p->w_step + weight_offset(p, conv, jh, 0);
+        to->b[c * rows + jh] = c * p->channel_size + tap_offset(p, jh, 0);
       }
     return;
   }
   to->length = p->ch.reduced;
   to->a_step = p->w_step;
   to->b_step = p->line ? p->source[0] * p->source[1] : p->channel_size;
-  for (int64_t r = 0; r < rows; r++)
-    for (int64_t s = 0; s < columns; s++) {
-      const int64_t tap = r * columns + s;
-      to->a[tap] = turned ? last - tap : tap;
-      to->b[tap] = p->line ? 0 : tap_offset(p, r, s);
+  for (int64_t jh = 0; jh < rows; jh++)
+    for (int64_t jw = 0; jw < columns; jw++) {
+      to->a[jh * columns + jw] = weight_offset(p, conv, jh, jw);
+      to->b[jh * columns + jw] = p->line ? 0 : tap_offset(p, jh, jw);
     }
 }
 
@@ -325,12 +360,14 @@ static void run_line(const call *l, const strip *s, int64_t columns) {
 /* y = activation(sums + residual), where the sums are not in place. */
 #define STORE_SUMS(REAL)                                                 \
   static void store_##REAL(const planar *p, const strip *s, bool relu) { \
+    const cvc_axis *h = &p->axis[0], *w = &p->axis[1];                   \
     const int64_t pixels = p->target[0] * p->target[1];                  \
     const int64_t k_step = p->target_last ? 1 : pixels;                  \
     const int64_t step = p->target_last ? p->target_channels : 1;        \
     const int64_t first = s->group * p->ch.produced;                     \
     for (int64_t i = 0; i < s->rows; i++) {                              \
-      const int64_t pixel = (s->first + i) * p->target[1];               \
+      const int64_t row = h->first + (s->first + i) * h->step;           \
+      const int64_t pixel = row * p->target[1] + w->first;               \
       const int64_t at = s->image * p->target_channels * pixels +        \
                          first * k_step + pixel * step;                  \
       REAL *y = (REAL *)p->job->target + at;                             \
@@ -339,8 +376,8 @@ static void run_line(const call *l, const strip *s, int64_t columns) {
       for (int64_t k = 0; k < p->ch.produced; k++) {                     \
         const REAL *sums =                                               \
             (const REAL *)s->sums + (k * p->strip + i) * p->width;       \
-        for (int64_t j = 0; j < p->target[1]; j++) {                     \
-          const int64_t to = k * k_step + j * step;                      \
+        for (int64_t j = 0; j < w->count; j++) {                         \
+          const int64_t to = k * k_step + j * w->step * step;            \
           REAL sum = residual ? sums[j] + residual[to] : sums[j];        \
           y[to] = relu && sum <= 0 ? 0 : sum;                            \
         }                                                                \
@@ -357,9 +394,9 @@ static void planar_task(void *context, int64_t task, int thread) {
              .group = task / p->strips % p->ch.groups,
              .image = task / p->strips / p->ch.groups,
              .planes = l->workspaces + thread * p->thread_bytes};
-  s.rows = cvc_min(p->strip, p->target[0] - s.first);
+  s.rows = cvc_min(p->strip, p->axis[0].count - s.first);
   s.sums = s.planes + p->sums_at;
-  const int64_t columns = s.rows * p->width - (p->width - p->target[1]);
+  const int64_t columns = s.rows * p->width - (p->width - p->axis[1].count);
   if (p->line)
     run_line(l, &s, columns);
   else
@@ -374,21 +411,35 @@ static void planar_task(void *context, int64_t task, int thread) {
 }
 
 int64_t cvc_planar_scratch(const cvc_conv *conv, cvc_pass pass, int threads) {
-  const planar p = planar_of(conv, pass, threads);
-  return threads * p.thread_bytes + runs_bytes(&p, conv);
+  int64_t parts[2], at[2], most = 0;
+  parts_of(conv, pass, parts);
+  for (at[0] = 0; at[0] < parts[0]; at[0]++)
+    for (at[1] = 0; at[1] < parts[1]; at[1]++)
+      most = cvc_max(most, planar_of(conv, pass, at, threads).thread_bytes);
+  return threads * most + runs_bytes(conv, pass);
 }
 
-cvc_status cvc_planar_run(const cvc_conv_job *job, cvc_pass pass) {
-  call l = {.p = planar_of(job->conv, pass, job->threads)};
+static cvc_status run_part(const cvc_conv_job *job, cvc_pass pass,
+                           const int64_t remainder[2]) {
+  call l = {.p = planar_of(job->conv, pass, remainder, job->threads)};
+  if (l.p.axis[0].count * l.p.axis[1].count == 0) return CVC_OK;
   l.p.job = job;
   l.p.w = job->conv->weights == CVC_WEIGHTS_PACKED
               ? cvc_packed_second(job->conv, pass, job->choice, job->packed)
               : job->packed;
   l.runs.a = job->scratch;
-  l.runs.b = l.runs.a + runs_count(&l.p, job->conv);
+  l.runs.b = l.runs.a + runs_count(&l.p);
   set_runs(&l.p, job->conv, &l.runs);
-  l.workspaces = (char *)job->scratch + runs_bytes(&l.p, job->conv);
+  l.workspaces = (char *)job->scratch + runs_bytes(job->conv, pass);
   return cvc_parallel(job->call, job->threads,
                       job->conv->n * l.p.ch.groups * l.p.strips, planar_task,
                       &l);
+}
+
+cvc_status cvc_planar_run(const cvc_conv_job *job, cvc_pass pass) {
+  int64_t parts[2], at[2];
+  parts_of(job->conv, pass, parts);
+  for (at[0] = 0; at[0] < parts[0]; at[0]++)
+    for (at[1] = 0; at[1] < parts[1]; at[1]++) CVC_TRY(run_part(job, pass, at));
+  return CVC_OK;
 }
