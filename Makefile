@@ -7,7 +7,7 @@ C_FILES := $(wildcard convcore/include/*.h convcore/src/*.[ch] \
   convcore/kernels/*.h convcore/kernels/*.inc convcore/isa/*.c \
   convcore/tests/*.[ch] examples/embed_c/*.c)
 
-.PHONY: help build test test-c lint format bench docs clean
+.PHONY: help build test test-c lint format bench bench-forward docs clean
 
 help:
 	@echo "make build    install in place (editable) with the development tools"
@@ -15,6 +15,8 @@ help:
 	@echo "make lint     ruff and clang-format, checking only"
 	@echo "make format   ruff and clang-format, changing files"
 	@echo "make bench    measure against NumPy and what else is installed"
+	@echo "make bench-forward"
+	@echo "              networks' convolutions against every peer (ARGS=--help)"
 	@echo "make docs     the manual in docs/_build/html"
 	@echo "make clean    remove what was built"
 
@@ -41,6 +43,10 @@ format: build
 bench:
 	$(PIP) --editable '.[bench]'
 	$(PYTHON) -m benchmarks
+
+bench-forward:
+	$(PIP) --editable '.[bench]'
+	$(PYTHON) -m benchmarks.forward $(ARGS)
 
 docs:
 	$(PIP) --editable '.[docs]'

@@ -133,7 +133,8 @@ def print_header(arguments, count, conditions):
         f"{count} rows of {arguments.seconds} s: {count * arguments.seconds / 60:.0f}"
         f" min, more where {arguments.repeats} samples of each side take longer"
     )
-    print("OMP_WAIT_POLICY=PASSIVE; threads bound to CPUs; freed memory used again")
+    bound = "" if "OMP_PLACES" in os.environ else "not "
+    print(f"OMP_WAIT_POLICY=PASSIVE; threads {bound}bound to CPUs; freed memory reused")
     print(LEGEND)
     titles = *COLUMNS.values(), "best", "plain", "CPUs"
     print(ROW.format("class", "layer", "shape", "thr", "runs", *titles))
@@ -144,7 +145,7 @@ def print_row(row):
     micros = (row["seconds"].get(name) for name in COLUMNS)
     print(
         ROW.format(
-            class_.kind,
+            class_.kind + (" high" if class_.precision == "high" else ""),
             row["layer"],
             row["shape"],
             row["threads"],

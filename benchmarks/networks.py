@@ -5,11 +5,13 @@ it the few layers of the benchmark's own table take their place.
 """
 
 import json
+import os
 from pathlib import Path
 
 from .shapes import LAYERS, Conv
 
-SHAPES = Path(__file__).parents[2] / "shared/data/shapes/shapes.json"
+ROOT = Path(__file__).parents[1]
+SHAPES = Path(os.path.relpath(ROOT.parent / "shared/data/shapes/shapes.json"))
 NETWORKS = (
     "alexnet",
     "vgg_19",

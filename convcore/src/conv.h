@@ -93,7 +93,9 @@ static inline int64_t cvc_panel_width(int64_t produced, int64_t panel,
  *   panels[group][panel][tap][reduced][width]
  * and, beginning at the next multiple of 64 bytes, a second part:
  *   u[group][panel][point][reduced][width]      for Winograd,
- *   w as it was given                           for planar convolution.
+ *   w as it was given                           for planar convolution,
+ *   w[k][tap][c]                                for im2col's gradient of x,
+ *                                               whose panels are of [tap][c].
  * Both keep the panels for results that are not finite.
  */
 typedef struct cvc_packed {
@@ -107,7 +109,12 @@ typedef struct cvc_packed {
   int64_t reserved;
 } cvc_packed;
 
-enum { CVC_FORMAT_PANELS = 1, CVC_FORMAT_PLANAR, CVC_FORMAT_WINOGRAD = 16 };
+enum {
+  CVC_FORMAT_PANELS = 1,
+  CVC_FORMAT_PLANAR,
+  CVC_FORMAT_COLUMNS,
+  CVC_FORMAT_WINOGRAD = 16
+};
 
 int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice);
@@ -182,10 +189,10 @@ void cvc_im2col(const cvc_conv *conv, const void *x, int64_t channels,
 /* conv_planar.c: forward and backward-data; plain weights, arrays of either
  * layout */
 bool cvc_planar_fits(const cvc_conv *conv, cvc_pass pass);
-/** Columns computed for all images, dropped ones included, and the sum of
- * their taps. */
+/** Columns computed for all images, dropped ones included, the sum of their
+ * taps, and elements of the source that are copied. */
 void cvc_planar_work(const cvc_conv *conv, cvc_pass pass, double *columns,
-                     double *products);
+                     double *products, double *moved);
 int64_t cvc_planar_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_planar_run(const cvc_conv_job *job, cvc_pass pass);
 

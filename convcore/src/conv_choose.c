@@ -13,6 +13,7 @@
  * products, and on Winograd's, whose operands come from further away. */
 #define DIRECT_RATE 0.95
 #define WINOGRAD_RATE 0.85
+#define PLANAR_RATE 0.65 /* its vectors are not aligned */
 /* Cycles per tile: a call, the epilogue of its rows. */
 #define TILE_OVERHEAD 40.0
 /* Cycles to set up a region of equal taps; cycles per term of the sums of one
@@ -24,18 +25,19 @@
 /* Cycles per point and vector of channels of the two transforms. */
 #define INPUT_CYCLES 4.0
 #define OUTPUT_CYCLES 3.0
+#define TAIL_VECTORS 4
 /* Bytes per cycle at which weights arrive from beyond the second-level cache,
  * and its part that they can stay in. */
 #define STREAM_RATE 8.0
 #define CACHE_BYTES (512 * 1024)
 /* Cycles for a run of the reduction. */
 #define RUN_CYCLES 6.0
-/* Moving the pixels of one channel, cycles per element: as a row, and where
- * channels lie in between. */
+/* Moving a row of pixels of one channel, cycles per element. */
 #define ROW_CYCLES 0.25
-#define SCATTER_CYCLES 1.0
+/* Adding a filter row of columns to dx. */
+#define SCATTER_ROW_CYCLES 20.0
 /* Converting a whole array between layouts, cycles per element. */
-#define CONVERT_CYCLES 0.75
+#define CONVERT_CYCLES 1.5
 /* Packing, cycles per vector of weights: moving, and Winograd's transform. */
 #define PACK_CYCLES 20.0
 #define FILTER_CYCLES 12.0
@@ -102,29 +104,50 @@ static double convert_cycles(const cvc_conv *conv) {
   return CONVERT_CYCLES * elements;
 }
 
+/** Cycles to move an element between a plane and channels-last memory: the
+ * further the next one of the plane, the more. */
+static double scatter_cycles(int64_t channels) {
+  return channels == 1 ? ROW_CYCLES : 1 + (double)cvc_min(channels, 64) / 32;
+}
+
 static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
   const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
   const cvc_channels ch = cvc_conv_channels(conv, pass);
   const double groups = (double)ch.groups, reduced = (double)ch.reduced;
   const double tiles = (double)cvc_ceil_div(ch.produced, kernels->mr);
-  double columns, products;
-  cvc_planar_work(conv, pass, &columns, &products);
+  double columns, products, moved;
+  cvc_planar_work(conv, pass, &columns, &products, &moved);
   /* Two vectors a row; below four rows the chain of sums is the limit. */
+  const bool line =
+      cvc_volume(conv->kernel) == 1 && conv->stride[1] * conv->stride[2] == 1;
+  const double rate = line ? DIRECT_RATE : PLANAR_RATE;
   const double term =
-      larger((double)ch.produced / tiles, 4) * 2 / FMAS_PER_CYCLE / DIRECT_RATE;
+      larger((double)ch.produced / tiles, 4) * 2 / FMAS_PER_CYCLE / rate;
   /* A run is one tap's channels, or those taps of a row that are more. */
   const double run = larger(reduced, (double)conv->kernel[2]);
   double cycles = groups / kernels->nr * tiles *
                   (products * reduced * (term + RUN_CYCLES / run) +
                    columns * TILE_OVERHEAD);
-  const bool last = conv->layout == CVC_CHANNELS_LAST;
-  const double move = last ? SCATTER_CYCLES : ROW_CYCLES;
-  const bool line =
-      cvc_volume(conv->kernel) == 1 && conv->stride[1] * conv->stride[2] == 1;
-  if (!line || (last && conv->c > 1))
-    cycles += move * ((double)cvc_conv_x_elements(conv) +
-                      (double)cvc_conv_y_elements(conv));
+  /* Results are stored as they are where the columns are the target's. */
+  const double stored = line ? 0 : columns * groups * (double)ch.produced;
+  if (conv->layout == CVC_CHANNELS_FIRST)
+    return cycles + ROW_CYCLES * (moved + stored);
+  cycles += moved * scatter_cycles(ch.reduced * ch.groups) +
+            stored * scatter_cycles(ch.produced * ch.groups);
   return cycles;
+}
+
+/** im2col's gradient of x: a product with full vectors, whose columns are then
+ * added to dx a filter row at a time. */
+static double gradient_columns_cycles(const cvc_conv *conv, cvc_pass pass) {
+  const cvc_channels ch = cvc_conv_channels(conv, pass);
+  const double taps = (double)cvc_volume(conv->kernel);
+  const double pixels = (double)cvc_conv_y_elements(conv) / (double)conv->k;
+  const double row = vectors(conv, conv->kernel[2] * conv->c);
+  const double rows = taps / (double)conv->kernel[2];
+  return product_cycles(conv, pixels, (double)ch.reduced,
+                        ch.produced * cvc_volume(conv->kernel), DIRECT_RATE) +
+         pixels * rows * (SCATTER_ROW_CYCLES + 2 * row) + convert_cycles(conv);
 }
 
 /** Regions of outputs along an axis: the inner one and those at its ends. */
@@ -181,6 +204,13 @@ static double direct_cycles(const cvc_conv *conv, cvc_pass pass) {
   return cycles + convert_cycles(conv);
 }
 
+/** Vectors of channels to transform; one that is not full is moved lane by
+ * lane and counts for several. */
+static double transformed(const cvc_conv *conv, int64_t channels) {
+  const int64_t length = cvc_kernels_of(conv->dtype)->vector_length;
+  return vectors(conv, channels) + (channels % length ? TAIL_VECTORS : 0);
+}
+
 static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   const cvc_channels ch = cvc_conv_channels(conv, pass);
   const double groups = (double)ch.groups;
@@ -198,8 +228,8 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
                                 ch.produced, WINOGRAD_RATE),
              stream_cycles(weights * vector_bytes, (double)blocks));
   cycles += (double)count * groups * points *
-            (INPUT_CYCLES * vectors(conv, ch.reduced) +
-             OUTPUT_CYCLES * vectors(conv, ch.produced));
+            (INPUT_CYCLES * transformed(conv, ch.reduced) +
+             OUTPUT_CYCLES * transformed(conv, ch.produced));
   if (conv->weights == CVC_WEIGHTS_PLAIN)
     cycles += FILTER_CYCLES * weights +
               PACK_CYCLES * weights / points * (double)cvc_volume(conv->kernel);
@@ -231,6 +261,11 @@ static int options_of(const cvc_conv *conv, cvc_pass pass, option *options) {
       options[count++] = (option){{.algorithm = CVC_DIRECT, .planar = true},
                                   planar_cycles(conv, pass)};
   }
+  /* Only where direct fills a small part of its vectors: few channels of x. */
+  if (named == CVC_AUTO && pass == CVC_BACKWARD_DATA && conv->groups == 1 &&
+      conv->dilation[2] == 1 && conv->c <= 4)
+    options[count++] = (option){{.algorithm = CVC_IM2COL},
+                                gradient_columns_cycles(conv, pass)};
   /* float64 is for checking: the definition's own sums. */
   if (named == CVC_DIRECT || (named == CVC_AUTO && conv->dtype == CVC_F64))
     return count;

@@ -30,66 +30,33 @@ int64_t cvc_im2col_scratch(const cvc_conv *conv, cvc_pass pass, int threads) {
                                 64);
 }
 
-/** Source pixel of every tap of output `pixel`, in tap order: calls
- * visit(context, tap, source pixel or -1 in the padding). */
-typedef void (*visit_tap)(void *context, int64_t tap, int64_t source);
-
-static void visit_taps(const cvc_conv *conv, int64_t pixel, visit_tap visit,
-                       void *context) {
-  int64_t out[3], origin[3], tap = 0;
-  cvc_conv_out(conv, out);
-  const int64_t at[3] = {pixel / (out[1] * out[2]), pixel / out[2] % out[1],
-                         pixel % out[2]};
-  for (int i = 0; i < 3; i++)
-    origin[i] = at[i] * conv->stride[i] - conv->pad_before[i];
-  for (int64_t t = 0; t < conv->kernel[0]; t++)
-    for (int64_t r = 0; r < conv->kernel[1]; r++)
-      for (int64_t s = 0; s < conv->kernel[2]; s++, tap++) {
-        const int64_t d = origin[0] + t * conv->dilation[0];
-        const int64_t h = origin[1] + r * conv->dilation[1];
-        const int64_t w = origin[2] + s * conv->dilation[2];
-        const bool inside = d >= 0 && d < conv->size[0] && h >= 0 &&
-                            h < conv->size[1] && w >= 0 && w < conv->size[2];
-        visit(context, tap,
-              inside ? (d * conv->size[1] + h) * conv->size[2] + w : -1);
-      }
-}
-
-/** One pixel of x or dx against one row of columns. */
-typedef struct gather {
-  void *x; /* not written by gather_tap */
-  int64_t channels, c, bytes;
-  const cvc_kernels *kernels;
-  void *row;
-} gather;
-
-static void gather_tap(void *context, int64_t tap, int64_t source) {
-  const gather *g = context;
-  void *to = cvc_at(g->row, tap * g->c, g->bytes);
-  const size_t bytes = (size_t)(g->c * g->bytes);
-  if (source < 0)
-    memset(to, 0, bytes);
-  else
-    memcpy(to, cvc_at(g->x, source * g->channels, g->bytes), bytes);
-}
-
-static void scatter_tap(void *context, int64_t tap, int64_t source) {
-  const gather *g = context;
-  if (source < 0) return;
-  void *to = cvc_at(g->x, source * g->channels, g->bytes);
-  g->kernels->add(g->c, to, cvc_at(g->row, tap * g->c, g->bytes), to);
-}
-
 void cvc_im2col(const cvc_conv *conv, const void *x, int64_t channels,
                 int64_t c, int64_t first, int64_t count, void *columns) {
-  gather g = {.x = (void *)x,
-              .channels = channels,
-              .c = c,
-              .bytes = cvc_dtype_bytes(conv->dtype)};
-  const int64_t depth = cvc_volume(conv->kernel) * c;
-  for (int64_t i = 0; i < count; i++) {
-    g.row = cvc_at(columns, i * depth, g.bytes);
-    visit_taps(conv, first + i, gather_tap, &g);
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  const int64_t *size = conv->size;
+  int64_t out[3], origin[3];
+  cvc_conv_out(conv, out);
+  char *to = columns;
+  for (int64_t pixel = first; pixel < first + count; pixel++) {
+    const int64_t at[3] = {pixel / (out[1] * out[2]), pixel / out[2] % out[1],
+                           pixel % out[2]};
+    for (int i = 0; i < 3; i++)
+      origin[i] = at[i] * conv->stride[i] - conv->pad_before[i];
+    for (int64_t t = 0; t < conv->kernel[0]; t++)
+      for (int64_t r = 0; r < conv->kernel[1]; r++)
+        for (int64_t s = 0; s < conv->kernel[2]; s++, to += c * bytes) {
+          const int64_t d = origin[0] + t * conv->dilation[0];
+          const int64_t h = origin[1] + r * conv->dilation[1];
+          const int64_t w = origin[2] + s * conv->dilation[2];
+          if (d < 0 || d >= size[0] || h < 0 || h >= size[1] || w < 0 ||
+              w >= size[2]) {
+            memset(to, 0, (size_t)(c * bytes));
+            continue;
+          }
+          const int64_t from = (d * size[1] + h) * size[2] + w;
+          memcpy(to, cvc_at_const(x, from * channels, bytes),
+                 (size_t)(c * bytes));
+        }
   }
 }
 
@@ -97,7 +64,7 @@ typedef struct im2col {
   const cvc_conv_job *job;
   const cvc_kernels *kernels;
   cvc_channels ch;
-  int64_t bytes, depth, block, blocks, pixels, panels;
+  int64_t c, bytes, depth, block, blocks, pixels, panels, strips;
 } im2col;
 
 static im2col im2col_of(const cvc_conv_job *job, cvc_pass pass) {
@@ -106,13 +73,20 @@ static im2col im2col_of(const cvc_conv_job *job, cvc_pass pass) {
   cvc_conv_out(conv, out);
   im2col m = {.job = job,
               .kernels = cvc_kernels_of(conv->dtype),
-              .ch = cvc_conv_channels(conv, pass),
+              .ch = cvc_packed_channels(conv, pass, job->choice),
               .bytes = cvc_dtype_bytes(conv->dtype),
               .depth = depth_of(conv),
               .block = block_of(conv),
               .pixels = cvc_volume(out)};
   m.blocks = cvc_ceil_div(m.pixels, m.block);
   m.panels = cvc_panels(m.ch.produced, m.kernels);
+  m.c = conv->c / conv->groups;
+  /* Strips of rows of dx, for images that are fewer than the threads. */
+  const int64_t images = conv->n * conv->groups;
+  m.strips =
+      job->threads > 1 && images < 4 * job->threads
+          ? cvc_min(cvc_ceil_div(4 * job->threads, images), conv->size[1])
+          : 1;
   return m;
 }
 
@@ -171,61 +145,121 @@ cvc_status cvc_im2col_forward(const cvc_conv_job *job) {
                       job->conv->n * m.ch.groups * m.blocks, forward_task, &m);
 }
 
-/** dx of one image and group: its blocks in order, since windows overlap. */
+/** A strip of rows of dx of one image and group. */
+typedef struct strip {
+  int64_t begin, end; /* rows */
+  char *dx;           /* of the image, first channel of the group */
+} strip;
+
+/** Add one row of columns, [tap][c], to the places of dx it came from;
+ * origin: the position of tap 0. */
+static void scatter(const im2col *m, const strip *s, const int64_t origin[3],
+                    const void *row) {
+  const cvc_conv *conv = m->job->conv;
+  const int64_t *kernel = conv->kernel, *size = conv->size;
+  /* Taps low..high-1 of a filter row lie inside dx; without dilation and
+   * groups they are neighbours there as in the columns. */
+  const int64_t step = conv->dilation[2];
+  int64_t low = 0, high = kernel[2];
+  while (low < high && origin[2] + low * step < 0) low++;
+  while (high > low && origin[2] + (high - 1) * step >= size[2]) high--;
+  const int64_t together = step == 1 && conv->groups == 1 ? high - low : 1;
+  for (int64_t t = 0; t < kernel[0]; t++) {
+    const int64_t d = origin[0] + t * conv->dilation[0];
+    if (d < 0 || d >= size[0]) continue;
+    for (int64_t r = 0; r < kernel[1]; r++) {
+      const int64_t h = origin[1] + r * conv->dilation[1];
+      if (h < s->begin || h >= s->end) continue;
+      for (int64_t tap = low; tap < high; tap += together) {
+        const int64_t w = origin[2] + tap * step;
+        const int64_t from = ((t * kernel[1] + r) * kernel[2] + tap) * m->c;
+        void *to = cvc_at(s->dx, ((d * size[1] + h) * size[2] + w) * conv->c,
+                          m->bytes);
+        m->kernels->add(together * m->c, to, cvc_at_const(row, from, m->bytes),
+                        to);
+      }
+    }
+  }
+}
+
+/** Whether an output of this row takes a tap from rows [begin, end). */
+static bool touches(const cvc_conv *conv, const strip *s, int64_t oh) {
+  const int64_t first = oh * conv->stride[1] - conv->pad_before[1];
+  const int64_t last = first + (conv->kernel[1] - 1) * conv->dilation[1];
+  return first < s->end && last >= s->begin;
+}
+
+/** Columns of output pixels [first, first + count) of an image. */
+static void gradient_block(const im2col *m, const void *dy, int64_t group,
+                           int64_t count, void *columns) {
+  const cvc_conv_job *job = m->job;
+  for (int64_t panel = 0; panel < m->panels; panel++) {
+    const int64_t width = cvc_panel_width(m->ch.produced, panel, m->kernels);
+    const int64_t first = panel * m->kernels->nr;
+    cvc_tile tile = {
+        .a = dy,
+        .b = cvc_packed_panel(job->conv, CVC_BACKWARD_DATA, job->choice,
+                              job->packed, group, panel),
+        .a_run = &no_offset,
+        .b_run = &no_offset,
+        .runs = 1,
+        .length = m->ch.reduced,
+        .a_row = job->conv->k,
+        .a_step = 1,
+        .b_step = width,
+        .c = cvc_at(columns, first, m->bytes),
+        .c_row = m->depth,
+        .columns = (int)cvc_min(width, m->ch.produced - first)};
+    cvc_run_tiles(m->kernels, &tile, count, m->bytes);
+  }
+}
+
+/** A strip: the rows of outputs that reach it, in order, since windows
+ * overlap. */
 static void backward_task(void *context, int64_t task, int thread) {
   const im2col *m = context;
   const cvc_conv_job *job = m->job;
   const cvc_conv *conv = job->conv;
-  const int64_t group = task % m->ch.groups, image = task / m->ch.groups;
-  const int64_t size = cvc_volume(conv->size);
-  const int64_t taps = cvc_volume(conv->kernel);
-  void *columns = columns_of(m, thread);
-  gather g = {
-      .x = cvc_at(job->target, image * conv->c * size + group * m->ch.produced,
-                  m->bytes),
-      .channels = conv->c,
-      .c = m->ch.produced,
-      .bytes = m->bytes,
-      .kernels = m->kernels};
-  for (int64_t pixel = 0; pixel < size; pixel++)
-    memset(cvc_at(g.x, pixel * conv->c, m->bytes), 0, (size_t)(g.c * m->bytes));
-  for (int64_t first = 0; first < m->pixels; first += m->block) {
-    const int64_t count = cvc_min(m->block, m->pixels - first);
-    const void *dy = cvc_at_const(
-        job->y, (image * m->pixels + first) * conv->k + group * m->ch.reduced,
-        m->bytes);
-    for (int64_t panel = 0; panel < m->panels; panel++)
-      for (int64_t tap = 0; tap < taps; tap++) {
-        const int64_t width =
-            cvc_panel_width(m->ch.produced, panel, m->kernels);
-        const int64_t c = panel * m->kernels->nr;
-        cvc_tile tile = {
-            .a = dy,
-            .b = cvc_at_const(
-                cvc_packed_panel(conv, CVC_BACKWARD_DATA, job->choice,
-                                 job->packed, group, panel),
-                tap * m->ch.reduced * width, m->bytes),
-            .a_run = &no_offset,
-            .b_run = &no_offset,
-            .runs = 1,
-            .length = m->ch.reduced,
-            .a_row = conv->k,
-            .a_step = 1,
-            .b_step = width,
-            .c = cvc_at(columns, tap * g.c + c, m->bytes),
-            .c_row = m->depth,
-            .columns = (int)cvc_min(width, m->ch.produced - c)};
-        cvc_run_tiles(m->kernels, &tile, count, m->bytes);
+  const int64_t part = task % m->strips;
+  const int64_t group = task / m->strips % m->ch.groups;
+  const int64_t image = task / m->strips / m->ch.groups;
+  const int64_t *size = conv->size;
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  strip s = {.begin = part * size[1] / m->strips,
+             .end = (part + 1) * size[1] / m->strips,
+             .dx = cvc_at(job->target,
+                          image * conv->c * cvc_volume(size) + group * m->c,
+                          m->bytes)};
+  for (int64_t d = 0; d < size[0]; d++)
+    for (int64_t i = s.begin * size[2]; i < s.end * size[2]; i++)
+      memset(cvc_at(s.dx, (d * size[1] * size[2] + i) * conv->c, m->bytes), 0,
+             (size_t)(m->c * m->bytes));
+  char *columns = columns_of(m, thread);
+  for (int64_t row = 0; row < out[0] * out[1]; row++) {
+    if (!touches(conv, &s, row % out[1])) continue;
+    for (int64_t first = 0; first < out[2]; first += m->block) {
+      const int64_t count = cvc_min(m->block, out[2] - first);
+      const int64_t pixel = row * out[2] + first;
+      gradient_block(m,
+                     cvc_at_const(job->y,
+                                  (image * m->pixels + pixel) * conv->k +
+                                      group * m->ch.reduced,
+                                  m->bytes),
+                     group, count, columns);
+      for (int64_t i = 0; i < count; i++) {
+        const int64_t origin[3] = {
+            row / out[1] * conv->stride[0] - conv->pad_before[0],
+            row % out[1] * conv->stride[1] - conv->pad_before[1],
+            (first + i) * conv->stride[2] - conv->pad_before[2]};
+        scatter(m, &s, origin, cvc_at(columns, i * m->depth, m->bytes));
       }
-    for (int64_t i = 0; i < count; i++) {
-      g.row = cvc_at(columns, i * m->depth, m->bytes);
-      visit_taps(conv, first + i, scatter_tap, &g);
     }
   }
 }
 
 cvc_status cvc_im2col_backward_data(const cvc_conv_job *job) {
   im2col m = im2col_of(job, CVC_BACKWARD_DATA);
-  return cvc_parallel(job->call, job->threads, job->conv->n * m.ch.groups,
-                      backward_task, &m);
+  return cvc_parallel(job->call, job->threads,
+                      job->conv->n * m.ch.groups * m.strips, backward_task, &m);
 }

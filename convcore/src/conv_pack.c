@@ -8,11 +8,23 @@
 enum { HEADER_BYTES = 64 };
 _Static_assert(sizeof(cvc_packed) <= HEADER_BYTES, "header length");
 
+/** im2col's gradient of x: the columns [tap][c] are the produced channels. */
+static bool gradient_columns(cvc_pass pass, cvc_choice choice) {
+  return choice.algorithm == CVC_IM2COL && pass == CVC_BACKWARD_DATA;
+}
+
 cvc_channels cvc_packed_channels(const cvc_conv *conv, cvc_pass pass,
                                  cvc_choice choice) {
   if (choice.depthwise)
     return (cvc_channels){.reduced = 1, .produced = conv->c, .groups = 1};
-  return cvc_conv_channels(conv, pass);
+  cvc_channels ch = cvc_conv_channels(conv, pass);
+  if (gradient_columns(pass, choice)) ch.produced *= cvc_volume(conv->kernel);
+  return ch;
+}
+
+static int64_t packed_taps(const cvc_conv *conv, cvc_pass pass,
+                           cvc_choice choice) {
+  return gradient_columns(pass, choice) ? 1 : cvc_volume(conv->kernel);
 }
 
 /** Offset of a panel from the first one, in elements. */
@@ -20,7 +32,7 @@ static int64_t panel_offset(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice, int64_t group, int64_t panel) {
   const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
   const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
-  const int64_t depth = ch.reduced * cvc_volume(conv->kernel);
+  const int64_t depth = ch.reduced * packed_taps(conv, pass, choice);
   const int64_t width = cvc_round_up(ch.produced, kernels->vector_length);
   return depth * (group * width + panel * kernels->nr);
 }
@@ -37,7 +49,8 @@ int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice) {
   int64_t elements = HEADER_BYTES / cvc_dtype_bytes(conv->dtype) +
                      panels_elements(conv, pass, choice);
-  if (choice.planar) elements += cvc_conv_w_elements(conv);
+  if (choice.planar || gradient_columns(pass, choice))
+    elements += cvc_conv_w_elements(conv);
   if (choice.algorithm == CVC_WINOGRAD)
     elements += panel_offset(conv, pass, choice, conv->groups, 0) /
                 cvc_volume(conv->kernel) * cvc_winograd_points(conv, choice.m);
@@ -49,8 +62,9 @@ static cvc_packed header_of(const cvc_conv *conv, cvc_pass pass,
   const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
   const int format = choice.algorithm == CVC_WINOGRAD
                          ? CVC_FORMAT_WINOGRAD + choice.m
-                     : choice.planar ? CVC_FORMAT_PLANAR
-                                     : CVC_FORMAT_PANELS;
+                     : choice.planar                  ? CVC_FORMAT_PLANAR
+                     : gradient_columns(pass, choice) ? CVC_FORMAT_COLUMNS
+                                                      : CVC_FORMAT_PANELS;
   return (cvc_packed){.magic = MAGIC,
                       .format = (uint16_t)format,
                       .dtype = (uint16_t)conv->dtype,
@@ -190,7 +204,7 @@ static void pack_task(void *context, int64_t task, int thread) {
 cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
                     const void *w, void *packed, const cvc_call *call) {
   const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
-  const int64_t taps = cvc_volume(conv->kernel);
+  const int64_t taps = packed_taps(conv, pass, choice);
   const int64_t c = conv->c / conv->groups, k = conv->k / conv->groups;
   pack_job job = {
       .conv = conv,
@@ -211,6 +225,14 @@ cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
   if (choice.planar)
     memcpy((void *)cvc_packed_second(conv, pass, choice, packed), w,
            (size_t)(cvc_conv_w_elements(conv) * cvc_dtype_bytes(conv->dtype)));
+  if (gradient_columns(pass, choice)) {
+    void *by_tap = (void *)cvc_packed_second(conv, pass, choice, packed);
+    CVC_TRY(cvc_transpose(conv->dtype, conv->k, c, cvc_volume(conv->kernel), w,
+                          by_tap, call));
+    job.w = by_tap;
+    job.group_stride = k * ch.produced;
+    job.reduced_stride = ch.produced;
+  }
   const int64_t tasks = ch.groups * job.panels * job.parts;
   const double work = 8.0 * (double)cvc_packed_elements(conv, pass, choice);
   return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,

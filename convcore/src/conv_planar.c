@@ -125,10 +125,10 @@ static void parts_of(const cvc_conv *conv, cvc_pass pass, int64_t parts[2]) {
 }
 
 void cvc_planar_work(const cvc_conv *conv, cvc_pass pass, double *columns,
-                     double *products) {
+                     double *products, double *moved) {
   int64_t parts[2], at[2];
   parts_of(conv, pass, parts);
-  *columns = *products = 0;
+  *columns = *products = *moved = 0;
   for (at[0] = 0; at[0] < parts[0]; at[0]++)
     for (at[1] = 0; at[1] < parts[1]; at[1]++) {
       const planar p = planar_of(conv, pass, at, 1);
@@ -137,18 +137,24 @@ void cvc_planar_work(const cvc_conv *conv, cvc_pass pass, double *columns,
                          (double)cvc_round_up(used, p.kernels->vector_length);
       *columns += all;
       *products += all * (double)(p.axis[0].taps * p.axis[1].taps);
+      if (!p.line)
+        *moved += (double)(conv->n * p.strips * p.plane_rows * p.width *
+                           p.phases[0] * p.phases[1] * p.source_channels);
     }
 }
 
 /* ------------------------------------------------------------- the planes */
 
 /* plane[j] = row[j*step] for j in [low, high), 0 elsewhere, j < width. */
-#define COPY_ROW(TYPE)                                                 \
-  static void copy_##TYPE(const TYPE *row, int64_t step, int64_t low,  \
-                          int64_t high, int64_t width, TYPE *plane) {  \
-    for (int64_t j = 0; j < low; j++) plane[j] = 0;                    \
-    for (int64_t j = low; j < high; j++) plane[j] = row[j * step];     \
-    for (int64_t j = cvc_max(low, high); j < width; j++) plane[j] = 0; \
+#define COPY_ROW(TYPE)                                                    \
+  static void copy_##TYPE(const TYPE *row, int64_t step, int64_t low,     \
+                          int64_t high, int64_t width, TYPE *plane) {     \
+    for (int64_t j = 0; j < low; j++) plane[j] = 0;                       \
+    if (step == 1 && low < high)                                          \
+      memcpy(plane + low, row + low, (size_t)(high - low) * sizeof *row); \
+    else                                                                  \
+      for (int64_t j = low; j < high; j++) plane[j] = row[j * step];      \
+    for (int64_t j = cvc_max(low, high); j < width; j++) plane[j] = 0;    \
   }
 COPY_ROW(uint32_t)
 COPY_ROW(uint64_t)
