@@ -233,7 +233,7 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   if (conv->weights == CVC_WEIGHTS_PLAIN)
     cycles += FILTER_CYCLES * weights +
               PACK_CYCLES * weights / points * (double)cvc_volume(conv->kernel);
-  return cycles;
+  return cycles + convert_cycles(conv);
 }
 
 /** A way to run a pass, and what the model predicts for it. */
