@@ -7,11 +7,12 @@ C_FILES := $(wildcard convcore/include/*.h convcore/src/*.[ch] \
   convcore/kernels/*.h convcore/kernels/*.inc convcore/isa/*.c \
   convcore/tests/*.[ch] examples/embed_c/*.c)
 
-.PHONY: help build test test-c lint format bench bench-forward docs clean
+.PHONY: help build test test-c test-full lint format bench bench-forward docs clean
 
 help:
 	@echo "make build    install in place (editable) with the development tools"
 	@echo "make test     the Python tests, the C tests also with sanitizers"
+	@echo "make test-full  also the accuracy of every layer, on every instruction set"
 	@echo "make lint     ruff and clang-format, checking only"
 	@echo "make format   ruff and clang-format, changing files"
 	@echo "make bench    measure against NumPy and what else is installed"
@@ -29,6 +30,11 @@ test: build test-c
 test-c:
 	$(MAKE) -C convcore test
 	$(MAKE) -C convcore test SANITIZE=address,undefined
+
+test-full: test
+	for isa in $$($(PYTHON) -c 'from convcore._core import isas_available as f; \
+	  print(*f())'); do CONVCORE_ISA=$$isa $(PYTHON) -m pytest -q \
+	  tests/test_accuracy.py tests/test_nonfinite.py || exit; done
 
 lint: build
 	$(PYTHON) -m ruff check .

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from convcore._core import isa, isas_available
+
 
 def relative_error(actual, expected) -> float:
     """Largest error relative to the largest expected element."""
@@ -30,3 +32,31 @@ def run_python(*arguments, **environment) -> subprocess.CompletedProcess:
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(params=["generic", "avx2", "avx512"])
+def other_isa(request):
+    """Name of an instruction set of this machine that this process does not use."""
+    if request.param not in isas_available():
+        pytest.skip(f"this machine cannot run {request.param}")
+    if request.param == isa():
+        pytest.skip(f"{request.param} is what the other tests run")
+    return request.param
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the largest error of every way to compute a convolution."""
+    measured = {}
+    for outcome in ("passed", "failed"):
+        for test in terminalreporter.getreports(outcome):
+            for name, value in test.user_properties:
+                if name == "accuracy":
+                    form, error, limit = value
+                    measured.setdefault(form, []).append((error, limit, test.nodeid))
+    if measured:
+        terminalreporter.section("largest errors relative to the largest result")
+    for form, errors in sorted(measured.items()):
+        error, limit, test = max(errors)
+        terminalreporter.write_line(
+            f"{form:14}{error:.2e} (limit {limit:.0e}) of {len(errors):3}: {test}"
+        )

@@ -9,7 +9,6 @@ from table import LARGE, OPS, conv
 
 import convcore
 from convcore import reference
-from convcore._core import isa, isas_available
 from convcore.ops.base import OPERATORS, apply
 
 FLOAT32_LIMIT = 3e-6  # of the precision class "highest"
@@ -267,15 +266,10 @@ def test_result_is_new_or_out(row):
         assert np.array_equal(out, y)
 
 
-@pytest.mark.parametrize("name", ["generic", "avx2", "avx512"])
-def test_isa(name):
-    if name not in isas_available():
-        pytest.skip(f"this machine cannot run {name}")
-    if name == isa():
-        pytest.skip(f"{name} is what the other tests run")
+def test_isa(other_isa):
     run = run_python(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
         "-k", "reference or threads or algorithms or winograd",
-        CONVCORE_ISA=name,
+        CONVCORE_ISA=other_isa,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout

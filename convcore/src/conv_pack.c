@@ -139,12 +139,19 @@ typedef struct pack_panel {
 PACK_CHANNEL(float)
 PACK_CHANNEL(double)
 
-/** One reduced channel of a panel: column j's filter is at w + j*w_column. */
-static void pack_channel(const pack_job *p, const pack_panel *panel, int64_t c,
-                         const void *w, int64_t w_column) {
-  const bool finite = p->conv->dtype == CVC_F32
-                          ? pack_float(panel, p->taps, c, w, w_column)
-                          : pack_double(panel, p->taps, c, w, w_column);
+/** Reduced channels c..c+count-1 of a panel; the filter of channel i, column
+ * j is at w + i*w_channel + j*w_column. */
+static void pack_channels(const pack_job *p, const pack_panel *panel, int64_t c,
+                          int64_t count, const void *w, int64_t w_channel,
+                          int64_t w_column) {
+  const int64_t bytes = cvc_dtype_bytes(p->conv->dtype);
+  bool finite = true;
+  for (int64_t i = 0; i < count; i++) {
+    const void *from = cvc_at_const(w, i * w_channel, bytes);
+    finite &= p->conv->dtype == CVC_F32
+                  ? pack_float(panel, p->taps, c + i, from, w_column)
+                  : pack_double(panel, p->taps, c + i, from, w_column);
+  }
   if (!finite) {
     const uint32_t no = 0; /* every task that writes it writes the same */
     __atomic_store(&((cvc_packed *)p->packed)->all_finite, &no,
@@ -152,8 +159,8 @@ static void pack_channel(const pack_job *p, const pack_panel *panel, int64_t c,
   }
   if (p->choice.algorithm == CVC_WINOGRAD)
     cvc_winograd_pack(
-        p->conv, p->pass, p->choice.m, panel->group, panel->panel, c, w,
-        w_column,
+        p->conv, p->pass, p->choice.m, panel->group, panel->panel, c, count, w,
+        w_channel, w_column,
         (void *)cvc_packed_second(p->conv, p->pass, p->choice, p->packed));
 }
 
@@ -182,22 +189,21 @@ static void pack_task(void *context, int64_t task, int thread) {
    * they are first copied side by side, in rows of an odd length. */
   const int64_t block = BUFFER_ROW / p->taps;
   const bool buffered = p->reduced_stride == p->taps && block > 1;
+  if (!buffered) {
+    pack_channels(p, &panel, begin, end - begin,
+                  cvc_at_const(w, begin * p->reduced_stride, bytes),
+                  p->reduced_stride, p->produced_stride);
+    return;
+  }
   double buffer[64 * (BUFFER_ROW + 1)];
-  for (int64_t c = begin; c < end;) {
-    const int64_t count = buffered ? cvc_min(block, end - c) : 1;
+  for (int64_t c = begin; c < end; c += block) {
+    const int64_t count = cvc_min(block, end - c);
     const void *from = cvc_at_const(w, c * p->reduced_stride, bytes);
-    if (!buffered) {
-      pack_channel(p, &panel, c++, from, p->produced_stride);
-      continue;
-    }
     for (int64_t j = 0; j < panel.columns; j++)
       memcpy(cvc_at(buffer, j * (BUFFER_ROW + 1), bytes),
              cvc_at_const(from, j * p->produced_stride, bytes),
              (size_t)(count * p->taps * bytes));
-    for (int64_t i = 0; i < count; i++)
-      pack_channel(p, &panel, c + i, cvc_at(buffer, i * p->taps, bytes),
-                   BUFFER_ROW + 1);
-    c += count;
+    pack_channels(p, &panel, c, count, buffer, p->taps, BUFFER_ROW + 1);
   }
 }
 

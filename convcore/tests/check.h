@@ -86,6 +86,14 @@ UNUSED static void *new_array(cvc_dtype dtype, int64_t size) {
   return guarded((size_t)size * bytes_of(dtype), bytes_of(dtype));
 }
 
+/** From now on nothing may write to the arrays that exist. */
+UNUSED static void protect_arrays(void) {
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  for (int i = 0; i < n_arrays; i++)
+    mprotect((char *)arrays[i].pages + page, arrays[i].bytes - 2 * page,
+             PROT_READ);
+}
+
 UNUSED static void release_arrays(void) {
   while (n_arrays > 0) {
     n_arrays--;

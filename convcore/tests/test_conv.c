@@ -27,6 +27,10 @@ static const conv_case cases[] = {
     {1, 6, 16, 1, {1,14,14}, {1,5,5}, {1,1,1}, {0,0,0}, {0,0,0}, {1,1,1}},
     {1, 37, 37, 37, {1,9,10}, {1,3,3}, {1,2,2}, {0,1,1}, {0,1,1}, {1,1,1}},
     {1, 2, 3, 1, {1,3,101}, {1,3,3}, {1,1,1}, {0,1,1}, {0,1,1}, {1,1,1}},
+    /* Winograd in one dimension; a single tile of 2x2 */
+    {2, 17, 33, 1, {1,1,23}, {1,1,3}, {1,1,1}, {0,0,1}, {0,0,1}, {1,1,1}},
+    {1, 9, 20, 1, {1,1,19}, {1,1,5}, {1,1,1}, {0,0,2}, {0,0,2}, {1,1,1}},
+    {1, 33, 17, 1, {1,2,2}, {1,3,3}, {1,1,1}, {0,1,1}, {0,1,1}, {1,1,1}},
     /* more padding than kernel: outputs of bias alone */
     {1, 2, 3, 1, {1,2,3}, {1,2,2}, {1,1,1}, {0,4,3}, {0,3,4}, {1,1,1}},
     /* kernel as large as the input; long reductions; every granule */
@@ -60,6 +64,31 @@ typedef struct data {
   void *x, *w, *bias, *residual, *dy; /* inputs */
   double *y, *relu_y, *dx, *dw, *db;  /* wanted */
 } data;
+
+/** Every way to run a pass, and whether a case has taken it. */
+static struct way {
+  cvc_candidate of; /* without its cycles */
+  int64_t kernel[2];
+  bool taken[2]; /* forward, backward-data */
+} ways[] = {
+    {{CVC_DIRECT, false, 0}, {0}},      {{CVC_DIRECT, true, 0}, {0}},
+    {{CVC_IM2COL, false, 0}, {0}},      {{CVC_WINOGRAD, false, 2}, {3, 3}},
+    {{CVC_WINOGRAD, false, 4}, {3, 3}}, {{CVC_WINOGRAD, false, 4}, {1, 3}},
+    {{CVC_WINOGRAD, false, 2}, {5, 5}}, {{CVC_WINOGRAD, false, 2}, {1, 5}},
+    {{CVC_WINOGRAD, false, 4}, {5, 5}},
+};
+enum { WAYS = sizeof ways / sizeof ways[0] };
+
+static void take_way(const cvc_conv *conv, cvc_pass pass) {
+  cvc_candidate candidates[CVC_MAX_CANDIDATES], *best = candidates;
+  int count;
+  CHECK_OK(cvc_conv_explain(conv, pass, candidates, &count));
+  for (int i = 0; i < WAYS; i++)
+    if (best->algorithm == ways[i].of.algorithm &&
+        best->planar == ways[i].of.planar && best->tile == ways[i].of.tile &&
+        (!best->tile || !memcmp(&conv->kernel[1], ways[i].kernel, 16)))
+      ways[i].taken[pass] = true;
+}
 
 static double *zeros(int64_t size) {
   return calloc((size_t)size + 1, sizeof(double));
@@ -125,6 +154,7 @@ static data data_of(const cvc_conv *conv) {
   for (int64_t n = 0; n < conv->n; n++)
     for (int64_t k = 0; k < conv->k; k++)
       for (int64_t o = 0; o < volume(d.out); o++) add_output(conv, &d, n, k, o);
+  protect_arrays();
   return d;
 }
 
@@ -144,6 +174,7 @@ static const void *weights_of(const cvc_conv *conv, cvc_pass pass,
   CHECK_OK(cvc_conv_packed_size(conv, pass, &size));
   void *packed = guarded((size_t)size * bytes_of(conv->dtype), 64);
   CHECK_OK(cvc_conv_pack(conv, pass, d->w, packed, NULL));
+  protect_arrays();
   return packed;
 }
 
@@ -161,6 +192,7 @@ static void test_forward(cvc_conv conv, const data *d, double tolerance) {
   for (int packed = 0; packed < 2; packed++) {
     conv.weights = (cvc_weights)packed;
     const void *w = weights_of(&conv, CVC_FORWARD, d);
+    take_way(&conv, CVC_FORWARD);
     void *y = new_array(dtype, d->y_size);
     const cvc_call call = exact_call(&conv, CVC_FORWARD);
     conv.activation = CVC_ACTIVATION_NONE;
@@ -189,6 +221,7 @@ static void test_backward(cvc_conv conv, const data *d, double tolerance) {
   for (int packed = 0; packed < 2; packed++) {
     conv.weights = (cvc_weights)packed;
     const void *w = weights_of(&conv, CVC_BACKWARD_DATA, d);
+    take_way(&conv, CVC_BACKWARD_DATA);
     void *dx = new_array(dtype, d->x_size);
     const cvc_call call = exact_call(&conv, CVC_BACKWARD_DATA);
     CHECK_OK(cvc_conv_backward_data(&conv, d->dy, w, dx, &call));
@@ -210,22 +243,33 @@ static void test_backward(cvc_conv conv, const data *d, double tolerance) {
   CHECK(same_bytes(dtype, alone, db, conv.k));
 }
 
+static const struct {
+  cvc_algorithm algorithm;
+  cvc_precision precision;
+  double tolerance; /* of CVC_F32 */
+} runs[] = {{CVC_AUTO, CVC_HIGHEST, 3e-6},
+            {CVC_DIRECT, CVC_HIGHEST, 3e-6},
+            {CVC_IM2COL, CVC_HIGHEST, 3e-6},
+            {CVC_WINOGRAD, CVC_HIGHEST, 3e-6},
+            {CVC_WINOGRAD, CVC_HIGH, 2e-5}};
+enum { RUNS = sizeof runs / sizeof runs[0] };
+
 static void test_case(const conv_case *c, cvc_dtype dtype, cvc_layout layout) {
-  const double tolerance = dtype == CVC_F32 ? 3e-6 : 1e-13;
   cvc_conv conv = conv_of(c, dtype, layout, CVC_AUTO);
   data d = data_of(&conv);
-  for (int algorithm = CVC_AUTO; algorithm <= CVC_WINOGRAD; algorithm++) {
-    conv.algorithm = (cvc_algorithm)algorithm;
+  for (int i = 0; i < RUNS; i++) {
+    conv.algorithm = runs[i].algorithm;
+    conv.precision = runs[i].precision;
+    const double tolerance = dtype == CVC_F32 ? runs[i].tolerance : 1e-13;
     cvc_algorithm chosen = CVC_AUTO;
     const cvc_status status = cvc_conv_choose(&conv, CVC_FORWARD, &chosen);
     CHECK(status == CVC_OK ||
-          (status == CVC_UNSUPPORTED && algorithm == CVC_WINOGRAD));
+          (status == CVC_UNSUPPORTED && conv.algorithm == CVC_WINOGRAD));
     if (status != CVC_OK) continue;
     CHECK(chosen != CVC_AUTO &&
-          (chosen == conv.algorithm || algorithm == CVC_AUTO));
+          (chosen == conv.algorithm || conv.algorithm == CVC_AUTO));
     const size_t length = strlen(context);
-    snprintf(context + length, sizeof context - length, ", algorithm %d",
-             algorithm);
+    snprintf(context + length, sizeof context - length, ", run %d", i);
     test_forward(conv, &d, tolerance);
     test_backward(conv, &d, tolerance);
     context[length] = 0;
@@ -306,20 +350,22 @@ static void test_threads(void) {
 static void test_infinities(void) {
   const conv_case c = {1,         2,         3,         1,         {1, 5, 5},
                        {1, 3, 3}, {1, 1, 1}, {0, 1, 1}, {0, 1, 1}, {1, 1, 1}};
-  for (int algorithm = CVC_AUTO; algorithm <= CVC_IM2COL; algorithm++) {
-    snprintf(context, sizeof context, "infinities, algorithm %d", algorithm);
+  for (int i = 0; i < 8; i++) {
+    snprintf(context, sizeof context, "infinities, layout %d, algorithm %d",
+             i & 1, i / 2);
     cvc_conv conv =
-        conv_of(&c, CVC_F32, CVC_CHANNELS_LAST, (cvc_algorithm)algorithm);
+        conv_of(&c, CVC_F32, (cvc_layout)(i & 1), (cvc_algorithm)(i / 2));
     float *x = new_array(CVC_F32, 50), *w = new_array(CVC_F32, 54);
     float *y = new_array(CVC_F32, 75);
-    for (int i = 0; i < 50; i++) x[i] = 1;
-    for (int i = 0; i < 54; i++) w[i] = 1;
+    for (int j = 0; j < 50; j++) x[j] = 1;
+    for (int j = 0; j < 54; j++) w[j] = 1;
     w[0] = INFINITY; /* k 0, c 0, the tap above and left */
     CHECK_OK(cvc_conv_forward(&conv, x, w, NULL, NULL, y, NULL));
-    for (int o = 0; o < 25; o++) {
-      CHECK(isinf(y[o * 3]) == (o / 5 > 0 && o % 5 > 0));
-      CHECK(!isnan(y[o * 3]) && isfinite(y[o * 3 + 1]));
-    }
+    for (int o = 0; o < 25; o++)
+      for (int k = 0; k < 3; k++) {
+        const float at = y[offset_of(conv.layout, 3, 25, 0, k, o)];
+        CHECK(!isnan(at) && isinf(at) == (k == 0 && o / 5 > 0 && o % 5 > 0));
+      }
     release_arrays();
   }
 }
@@ -492,6 +538,10 @@ int main(void) {
                  t & 1, t / 2);
         test_case(&cases[i], t & 1 ? CVC_F64 : CVC_F32, (cvc_layout)(t / 2));
       }
+  }
+  for (int i = 0; i < WAYS; i++) {
+    snprintf(context, sizeof context, "way %d", i);
+    CHECK(ways[i].taken[CVC_FORWARD] && ways[i].taken[CVC_BACKWARD_DATA]);
   }
   test_explain();
   test_threads();
