@@ -98,6 +98,16 @@ NETWORKS = {
         ),
         (1, 5, 5, 5),
     ),
+    "rows": (  # a linear layer of values that a plan keeps channels-last
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 3, 3),
+            nn.Linear(7, 5),
+            nn.ReLU(),
+            nn.Linear(5, 4),
+            *_head(3, 4),
+        ),
+        (2, 9),
+    ),
     "no fusion": (
         lambda: nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.ReLU(), *_head(2, 4)),
         (2, 4, 4),

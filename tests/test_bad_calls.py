@@ -70,6 +70,16 @@ BAD = [
         ValueError,
         "logits must have shape (N, classes) or (classes,), not (2, 3, 4)",
     ),
+    Bad(
+        "reshape",
+        ((2, 3), 6.0),
+        {},
+        TypeError,
+        "shape must be a tuple of ints, not 6.0",
+    ),
+    Bad("reshape", ((2, 3), [-1, -1]), {}, ValueError, "shape may hold -1 once"),
+    Bad("reshape", ((2, 3), [-2, 3]), {}, ValueError, "entries of at least -1"),
+    Bad("reshape", ((2, 3), [4]), {}, ValueError, "(2, 3) cannot have the shape (4,)"),
     # dtype
     Bad(
         "conv2d",
@@ -242,6 +252,20 @@ BAD = [
         {},
         ValueError,
         "dy must have shape (2, 4, 4, 4), not (2, 4, 4, 5)",
+    ),
+    Bad(
+        "conv2d_backward",
+        ((2, 6, 6, 7), X, W),
+        {"output_mask": (True, False)},
+        ValueError,
+        "output_mask must be three bools, not (True, False)",
+    ),
+    Bad(
+        "linear_backward",
+        ((2, 3), (2, 4), (3, 4)),
+        {"output_mask": True},
+        ValueError,
+        "output_mask must be three bools, not True",
     ),
     # windows
     Bad(
@@ -457,6 +481,13 @@ BAD = [
         {"label_smoothing": 2},
         ValueError,
         "label_smoothing must be between 0 and 1, not 2",
+    ),
+    Bad(
+        "cross_entropy",
+        ((2, 3), np.zeros(2, int)),
+        {"ignore_index": 1.5},
+        TypeError,
+        "ignore_index must be an int, not 1.5",
     ),
     # out
     Bad(

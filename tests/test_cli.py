@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convcore import Model, data
+from convcore import Model, data, nn
 from convcore.cli import main
 from convcore.data.idx import encode_idx
 
@@ -46,7 +46,7 @@ def trained(mnist_folder):
 def convcore(*arguments):
     """Run the command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "convcore.cli", *map(str, arguments)],
+        [sys.executable, "-m", "convcore", *map(str, arguments)],
         capture_output=True,
         text=True,
     )
@@ -122,6 +122,13 @@ def test_info(capsys):
     assert facts["threads"] >= 1
 
 
+def test_predict_needs_a_model_of_images(tmp_path, capsys):
+    file = str(tmp_path / "m.safetensors")
+    Model(nn.Linear(4, 2), (4,)).save(file)
+    assert main(["predict", "image.png", "--model", file]) == 1
+    assert "takes inputs of shape (4,), not images" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["", "demo", "train", "evaluate", "predict", "info"])
 def test_help(name, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -171,7 +178,7 @@ def test_image_that_is_none(tmp_path, trained):
 
 
 def test_interrupt_exits_with_130():
-    command = [sys.executable, "-m", "convcore.cli", "demo"]
+    command = [sys.executable, "-m", "convcore", "demo"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

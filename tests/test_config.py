@@ -81,12 +81,13 @@ def test_forced_isa():
         assert run_python("-c", code, CONVCORE_ISA=name).stdout.strip() == name
     run = run_python("-c", code, CONVCORE_ISA="sse9")
     assert run.returncode != 0
-    assert "CONVCORE_ISA" in run.stderr
+    assert run.stderr.splitlines()[-1].endswith("support: 'sse9'")
 
 
 def test_functions_are_collected():
-    assert set(cc.functional.__all__) == set(cc.reference.__all__)
-    for name in cc.functional.__all__:
+    names = {name for name in vars(cc.functional) if not name.startswith("_")}
+    assert names == set(cc.reference.__all__)
+    for name in names:
         function = getattr(cc.functional, name)
         assert function.__name__ == name == getattr(cc.reference, name).__name__
         assert function.__doc__

@@ -294,14 +294,14 @@ def test_empty_dataset():
         (
             lambda: numbered(3).batches(0),
             ValueError,
-            "batch_size must be a positive int, got 0",
+            "batch_size must be at least 1, not 0",
         ),
-        (lambda: numbered(3).batches(2.5), ValueError, "batch_size .* got 2.5"),
+        (lambda: numbered(3).batches(2.5), TypeError, "batch_size .* not 2.5"),
         (lambda: numbered(3).split(1.5), ValueError, "fraction .* got 1.5"),
         (
             lambda: numbered(3).batches(2, seed=0, augment="twist"),
             ValueError,
-            "augment must be among 'shift', 'crop', 'flip', got 'twist'",
+            "augment must be a function or among 'shift', 'crop', 'flip', got 'twist'",
         ),
         (
             lambda: numbered(3).batches(2, augment="flip"),
@@ -372,6 +372,19 @@ def test_flip_mirrors_half():
     kept = (result == x).all((1, 2, 3))
     assert (flipped ^ kept).all()
     assert 420 < flipped.sum() < 580  # five standard deviations
+
+
+def test_a_function_augments_samples_of_any_shape():
+    dataset = ArrayDataset(np.zeros((50, 3)), np.arange(50))
+
+    def noise(x, draws):
+        return x + draws(0)[:, None] / 2.0**64
+
+    result = augmented(dataset, 8, seed=0, augment=noise)
+    assert 0 <= result.min() < 0.1 and 0.9 < result.max() <= 1
+    np.testing.assert_array_equal(augmented(dataset, 7, seed=0, augment=noise), result)
+    both = augmented(dataset, 7, seed=0, augment=(noise, lambda x, draws: -x))
+    np.testing.assert_array_equal(both, -result)
 
 
 # ---------------------------------------------------------------- image files

@@ -28,7 +28,8 @@ def test_with_batch_changes_the_first_dimension_only(graph):
     larger = graph.with_batch(5)
     assert larger.batch == 5 and graph.batch == 1
     for name, value in graph.names.items():
-        assert larger.names[name].shape == (5, *value.shape[1:])
+        first, *others = value.shape
+        assert larger.names[name].shape == (5 * first, *others)
     assert larger.to_json()["nodes"] == graph.to_json()["nodes"]
 
 
@@ -135,3 +136,28 @@ def test_parameter_of_another_network():
 def test_shape_errors_appear_while_tracing():
     with pytest.raises(ValueError, match="channels"):
         trace(nn.Conv2d(3, 4, 3), (2, 8, 8))
+
+
+def test_a_network_of_a_single_sample_is_refused():
+    """Nothing is broadcast: the parameter would be added to one sample only."""
+
+    class Shift(nn.Module):
+        def __init__(self):
+            self.shift = nn.Parameter(np.ones((1, 2, 3)))
+
+        def forward(self, x):
+            return x + self.shift
+
+    with pytest.raises(ValueError, match=r"single sample .* b has shape \(1, 2, 3\)"):
+        trace(Shift(), (2, 3))
+
+
+@pytest.mark.parametrize("shape", [(6,), 6, [6]], ids=str)
+def test_reshape_takes_ints_or_one_sequence(shape):
+    class Reshape(nn.Module):
+        def forward(self, x):
+            if isinstance(shape, int):
+                return x.reshape(-1, shape)
+            return x.reshape([-1, *shape])
+
+    assert trace(Reshape(), (2, 3)).outputs["output"].shape == (1, 6)

@@ -149,6 +149,26 @@ def test_resume_of_another_run(tmp_path):
         fit(lenet(seed=1), bars(50), checkpoint=tmp_path, resume=True)
     with pytest.raises(ValueError, match="resume=True needs checkpoint"):
         fit(lenet(), bars(40), resume=True)
+    lenet().save(tmp_path / "checkpoint.safetensors")
+    with pytest.raises(ValueError, match="is a saved model, not a checkpoint"):
+        fit(lenet(), bars(40), checkpoint=tmp_path, resume=True)
+
+
+def brighter(x, draws):
+    """An augmentation of one's own, drawn for each sample."""
+    return x // 2 + (draws(0) % np.uint64(100)).astype(np.uint8)[:, None, None, None]
+
+
+def test_resume_with_an_augmentation_of_ones_own(tmp_path):
+    """It is known by its name, which is the same in another process."""
+    options = dict(checkpoint=tmp_path, resume=True)
+    whole, resumed = lenet(), lenet()
+    whole.fit(bars(40), epochs=2, augment=brighter)
+    lenet().fit(bars(40), epochs=1, augment=brighter, **options)
+    resumed.fit(bars(40), epochs=2, augment=brighter, **options)
+    assert_equal(resumed.state_dict(), whole.state_dict())
+    with pytest.raises(ValueError, match="augment 'brighter', now 'flip'"):
+        lenet().fit(bars(40), augment="flip", **options)
 
 
 def test_a_failed_step_leaves_everything_as_it_was():
@@ -207,7 +227,8 @@ def test_interrupt_waits_for_the_update(monkeypatch):
 def test_progress_is_shown_when_asked_for(capsys):
     lenet().fit(bars(64), epochs=1, progress=True)
     shown = capsys.readouterr().err
-    assert "epoch 1/1" in shown and "1/1" in shown and "accuracy" in shown
+    assert "epoch 1/1" in shown and "accuracy" in shown
+    assert "1/1 " in shown
     lenet().fit(bars(64), epochs=1)
     assert capsys.readouterr().err == ""
 
@@ -291,6 +312,49 @@ def test_integer_inputs_where_asked_for():
         lenet().predict(x)
 
 
+def test_cut_ends_at_an_inner_value(tmp_path):
+    model = lenet(input_dtype="uint8")
+    model.set_trainable("features.0.*", False)
+    x, _ = networks.batch("lenet5", 3, np.float32)
+    features = model.cut("features.5")
+    expected = model.predict(x, "features.5")
+    np.testing.assert_array_equal(features.predict(x), expected)
+    assert set(features.state_dict()) == {
+        key for key in model.state_dict() if key.startswith("features")
+    }
+    assert features.summary().endswith("2,572 parameters, 2,416 trainable")
+    features.save(tmp_path / "m.safetensors")
+    again = cc.Model.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.predict(x), expected)
+    assert features.input_dtype == again.input_dtype == np.uint8
+    features.load_state_dict({k: 0 * v for k, v in features.state_dict().items()})
+    np.testing.assert_array_equal(model.predict(x, "features.5"), expected)
+    with pytest.raises(ValueError, match="no value 'nose'"):
+        model.cut("nose")
+    with pytest.raises(ValueError, match=r"no value 'classifier\.0'"):
+        features.predict(x, "classifier.0")
+
+
+def test_arrays_of_others():
+    """What has only ``__dlpack__`` is an array too."""
+
+    class Other:
+        def __init__(self, array):
+            self.__dlpack__ = array.__dlpack__
+            self.__dlpack_device__ = array.__dlpack_device__
+
+    x, y = networks.batch("lenet5", 3, np.float32)
+    model = lenet()
+    np.testing.assert_array_equal(model.predict(Other(x)), model.predict(x))
+    assert model.gradients(Other(x), Other(y))[0] == model.gradients(x, y)[0]
+    assert model.evaluate((Other(x), Other(y))) == model.evaluate((x, y))
+
+
+def test_summary_of_rows():
+    lines = networks.model("rows").summary().splitlines()
+    assert lines[2].split() == ["1.reshape", "reshape", "(3N,", "7)", "0"]
+
+
 def test_summary():
     lines = lenet().summary().splitlines()
     assert lines[1].split() == ["features.0", "conv", "(N,", "6,", "28,", "28)", "156"]
@@ -355,6 +419,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         lenet(seed=1).save(path)
     assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["m.safetensors"]
 
 
 # ------------------------------------------------------------------- messages
@@ -398,6 +463,13 @@ BAD_CALLS = [
     (TypeError, "target has dtype float32", lambda m: m.gradients(X, X[:, 0, 0, 0])),
     (ValueError, "a value of shape", lambda m: m.gradients(X, Y, lambda o, t: o)),
     (TypeError, "needs an optimizer", lambda m: m.train_step(X, Y)),
+    (TypeError, "got 'sgd'", lambda m: m.fit((X, Y), optimizer="sgd")),
+    (TypeError, "schedule .* got 'cos'", lambda m: m.fit((X, Y), schedule="cos")),
+    (TypeError, "epochs must be an int, not 1.5", lambda m: m.fit((X, Y), epochs=1.5)),
+    (ValueError, "epochs must be at least 0", lambda m: m.fit((X, Y), epochs=-1)),
+    (ValueError, "checkpoint_every", lambda m: m.fit((X, Y), checkpoint_every=0)),
+    (TypeError, "several inputs", lambda m: m.fit(((X, X), Y))),
+    (ValueError, "batch_size .* not -1", lambda m: m.predict(X, batch_size=-1)),
     (
         ValueError,
         "no parameter matches 'nose'",
@@ -405,6 +477,11 @@ BAD_CALLS = [
     ),
     (TypeError, "data set or a pair", lambda m: m.fit(X)),
     (TypeError, "dtype must be float32", lambda m: lenet(dtype="float16")),
+    (TypeError, "dtype .* not 'nose'", lambda m: lenet(dtype="nose")),
+    (TypeError, "seed must be an int, not 'a'", lambda m: lenet(seed="a")),
+    (ValueError, "seed must be at least 0, not -1", lambda m: lenet(seed=-1)),
+    (TypeError, "input_shape .* not 784", lambda m: cc.Model(nn.ReLU(), 784)),
+    (ValueError, "input_shape .* at least 1", lambda m: cc.Model(nn.ReLU(), (0,))),
     (TypeError, "an nn.Module, got function", lambda m: cc.Model(cc.relu, (1,))),
 ]
 

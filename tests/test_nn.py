@@ -102,9 +102,30 @@ def test_module_without_forward():
         cc.Model(Empty(), (1,))
 
 
-def test_bad_groups():
-    with pytest.raises(ValueError, match="groups=2 must divide in_channels=3"):
-        nn.Conv2d(3, 4, 3, groups=2)
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: nn.Conv2d(3, 4, 3, groups=2),
+            ValueError,
+            "groups=2 must divide in_channels=3",
+        ),
+        (
+            lambda: nn.Conv1d(0, 4, 3),
+            ValueError,
+            "in_channels must be at least 1, not 0",
+        ),
+        (
+            lambda: nn.Conv2d(3, 4.0, 3),
+            TypeError,
+            r"out_channels must be an int, not 4\.0",
+        ),
+        (lambda: nn.Linear(2, -1), ValueError, "out_features must be at least 1"),
+    ],
+)
+def test_bad_sizes(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 CHANNELS = dict(in_channels=2, out_channels=3)
@@ -114,6 +135,8 @@ LAYERS = [
     ("Conv2d", CHANNELS | dict(kernel_size=(3, 1), stride=2), (2, 5, 6)),
     ("Conv3d", CHANNELS | dict(kernel_size=2, dilation=2), (2, 4, 5, 6)),
     ("Linear", dict(in_features=5, out_features=3, bias=False), (5,)),
+    ("Linear", dict(in_features=5, out_features=3), (2, 5)),
+    ("Linear", dict(in_features=5, out_features=3), (2, 4, 5)),
     ("ReLU", dict(inplace=True), (2, 3)),
     ("MaxPool1d", dict(kernel_size=3, stride=1, padding=1), (2, 7)),
     ("MaxPool2d", dict(kernel_size=(2, 3), ceil_mode=True), (2, 5, 7)),

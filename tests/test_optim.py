@@ -113,6 +113,7 @@ def test_warmup_comes_before_a_schedule():
     [
         (lambda: optim.StepLR(0), "step_size must be > 0"),
         (lambda: optim.OneCycleLR(pct_start=1.0), "pct_start must be between 0 and 1"),
+        (lambda: optim.OneCycleLR(div_factor=0), "div_factor must be > 0, got 0"),
         (lambda: optim.Warmup(0), "warmup must be > 0"),
     ],
 )

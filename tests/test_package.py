@@ -223,7 +223,7 @@ def test_sdist_holds_all_sources(sdist):
         path.relative_to(ROOT).as_posix()
         for tree, patterns in {
             "convcore": ["*.c", "*.h", "*.inc", "Makefile"],
-            "src": ["*.py", "*.pyx", "*.pxd", "*.pyi", "*.xz", "*.txt"],
+            "src": ["*.py", "*.py[ix]", "*.px[di]", "*.xz", "*.txt"],
             "tests": ["*.py"],
         }.items()
         for pattern in patterns

@@ -6,6 +6,7 @@ with `convcore.nn` as in torch.nn and run by `convcore.Model`.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from . import _openmp, functional  # noqa: F401 (_openmp first: it loads _core)
 from ._config import (
@@ -20,6 +21,7 @@ from ._core import version as _version
 from ._paths import get_include, get_library_dir
 from .explain import explain_conv
 from .functional import *  # noqa: F403
+from .ops import FUNCTIONS as _FUNCTIONS
 from .ops.memory import channels_last
 
 __version__ = _version()
@@ -28,7 +30,7 @@ __version__ = _version()
 _MODULES = ("data", "metrics", "models", "nn", "optim", "reference")
 
 __all__ = [
-    "Model",  # noqa: F405
+    "Model",
     "channels_last",
     "explain_conv",
     "functional",
@@ -41,8 +43,17 @@ __all__ = [
     "show_config",
     "threads",
     *_MODULES,
-    *functional.__all__,
+    *_FUNCTIONS,
 ]
+
+if TYPE_CHECKING:  # what __getattr__ gives
+    from . import data as data
+    from . import metrics as metrics
+    from . import models as models
+    from . import nn as nn
+    from . import optim as optim
+    from . import reference as reference
+    from .model import Model
 
 
 def __getattr__(name):

@@ -82,11 +82,17 @@ def config() -> dict[str, object]:
     }
 
 
+def lines(facts: dict[str, object]) -> list[str]:
+    """Give facts as a table of two columns."""
+    return [
+        f"{name + ':':20}{', '.join(value) if isinstance(value, list) else value}"
+        for name, value in facts.items()
+    ]
+
+
 def show_config() -> None:
     """Print the instruction set, threads and build of this installation."""
-    for name, value in config().items():
-        text = ", ".join(value) if isinstance(value, list) else value
-        print(f"{name + ':':20}{text}")
+    print(*lines(config()), sep="\n")
 
 
 def _check_threads(n: int) -> int:

@@ -97,6 +97,10 @@ def run_predict(arguments):
 
     model = Model.load(arguments.model)
     channels, *size = model.input_shape
+    if channels not in (1, 3) or len(size) != 2:
+        raise ValueError(
+            f"{arguments.model} takes inputs of shape {model.input_shape}, not images"
+        )
     mode = "L" if channels == 1 else "RGB"
     images = [data.load_image(path, size, mode) for path in arguments.images]
     x = np.stack(images).astype(np.float32) / 255
@@ -116,18 +120,14 @@ def run_predict(arguments):
 def run_info(arguments):
     import numpy as np
 
-    from ._config import config
+    from ._config import config, lines
 
     facts = config() | {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "machine": platform.machine(),
     }
-    lines = [
-        f"{name + ':':20}{', '.join(value) if isinstance(value, list) else value}"
-        for name, value in facts.items()
-    ]
-    return facts, lines
+    return facts, lines(facts)
 
 
 # ---------------------------------------------------------------------- helpers
@@ -250,7 +250,3 @@ def _add_training(command):
         help="keep a checkpoint there, and go on from it if there is one",
     )
     _add_threads(command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

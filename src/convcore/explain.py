@@ -5,12 +5,11 @@ from __future__ import annotations
 from math import ceil, prod
 from typing import NamedTuple
 
-import numpy as np
-
 from . import _core
 from ._config import PRECISIONS, get_float32_precision
-from .ops.base import FLOAT32, FLOAT64, Spec, check_choice
+from .ops.base import FLOAT32, Spec, check_choice, check_real_dtype
 from .ops.conv import CONV, attributes
+from .ops.window import sizes
 
 _DIRECTIONS = ("forward", "backward_data")
 _ONLY_DIRECT = (
@@ -146,13 +145,12 @@ def explain_conv(
     >>> cc.explain_conv(x_shape, weight_shape, stride=2).chosen.algorithm
     'direct'
     """
-    dtype = np.dtype(dtype)
-    if dtype not in (FLOAT32, FLOAT64):
-        raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+    dtype = check_real_dtype(dtype)
     precision = get_float32_precision() if precision is None else precision
     check_choice(precision, "precision", PRECISIONS)
     check_choice(direction, "direction", _DIRECTIONS)
-    x, weight = Spec(tuple(x_shape), dtype), Spec(tuple(weight_shape), dtype)
+    x = Spec(sizes(x_shape, "x_shape"), dtype)
+    weight = Spec(sizes(weight_shape, "weight_shape"), dtype)
     kernel = weight.shape[2:]
     if len(kernel) not in (1, 2, 3):
         raise ValueError(

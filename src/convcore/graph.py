@@ -46,7 +46,8 @@ class Tensor(Traced):
 
     def reshape(self, *shape):
         """Another shape, as ints or one tuple; the batch comes first."""
-        return F.reshape(self, shape[0] if isinstance(shape[0], tuple) else shape)
+        given_as_one = len(shape) == 1 and hasattr(shape[0], "__iter__")
+        return F.reshape(self, shape[0] if given_as_one else shape)
 
     view = reshape
 

@@ -9,7 +9,10 @@ from . import nn, storage
 from .engine import Engine
 from .graph import Graph
 from .metrics import Mean
-from .ops.base import FLOAT32, FLOAT64
+from .ops.base import as_numpy, check_real_dtype
+from .ops.window import integer, sizes
+from .optim import check_optimizer
+from .passes import cut
 from .training import OPTIMIZER, as_dataset, fit
 
 
@@ -46,13 +49,14 @@ class Model:
     ):
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be an nn.Module, got {type(module).__name__}")
-        dtype = np.dtype(dtype)
-        if dtype not in (FLOAT32, FLOAT64):
-            raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+        dtype, seed = check_real_dtype(dtype), integer(seed, "seed", 0)
         shapes = {"input": input_shape}
         if isinstance(input_shape, list):
             shapes = {f"input.{i}": shape for i, shape in enumerate(input_shape)}
-        inputs = [(name, tuple(shape), dtype) for name, shape in shapes.items()]
+        inputs = [
+            (name, sizes(shape, "input_shape", 1), dtype)
+            for name, shape in shapes.items()
+        ]
         graph, parameters = nn.trace(module, inputs)
         self._setup(graph, seed, input_dtype)
         for i, (key, parameter) in enumerate(parameters.items()):
@@ -61,11 +65,18 @@ class Model:
 
     def _setup(self, graph, seed, input_dtype):
         self.engine = Engine(graph)
-        self.seed = int(seed)
+        self.seed = seed
         self.dtype = graph.inputs[0].dtype
         self.input_dtype = self.dtype if input_dtype is None else np.dtype(input_dtype)
         shapes = [x.shape[1:] for x in graph.inputs]
         self.input_shape = shapes[0] if len(shapes) == 1 else shapes
+
+    def _setup_as(self, model, graph):
+        """With the parameters of another model, of whose graph this is a part."""
+        self._setup(graph, model.seed, model.input_dtype)
+        for key, tensor in self.engine.tensors.items():
+            tensor[...] = model.engine.tensors[key]
+        self.engine.trainable &= model.engine.trainable
 
     # ---------------------------------------------------------------- using
 
@@ -87,6 +98,7 @@ class Model:
         -------
         array (N, ...), or a tuple of arrays where there are several
         """
+        batch_size = integer(batch_size, "batch_size", 1)
         names = tuple(self.engine.graph.outputs)
         if outputs is not None:
             names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
@@ -130,8 +142,7 @@ class Model:
         -------
         float : the loss before the step
         """
-        if optimizer is None:
-            raise TypeError("train_step needs an optimizer, as in optim.SGD(lr=0.05)")
+        check_optimizer(optimizer)
         inputs, target = self.check_batch(x, y)
         return float(self.engine.step(inputs, target, loss, optimizer)[0])
 
@@ -158,7 +169,7 @@ class Model:
 
     def check_batch(self, x, y):
         """Inputs (a list) and targets of a batch as arrays for the engine."""
-        inputs, target = self._check_inputs(x), np.asarray(y)
+        inputs, target = self._check_inputs(x), as_numpy(y)
         if target.dtype.kind in "iu":
             target = target.astype(np.int64, copy=False)
         elif target.dtype != self.dtype:
@@ -185,7 +196,7 @@ class Model:
         ]
 
     def _check_input(self, array, value):
-        array = np.asarray(array)
+        array = as_numpy(array)
         if array.shape[1:] != value.shape[1:] or array.ndim != value.ndim:
             shape = ", ".join(map(str, ("N", *value.shape[1:])))
             raise ValueError(f"x must have shape ({shape}), got {array.shape}")
@@ -207,6 +218,25 @@ class Model:
             raise ValueError(f"the inputs must have as many samples, got {shapes}")
         for first in range(0, len(inputs[0]), batch_size):
             yield [array[first : first + batch_size] for array in inputs]
+
+    def cut(self, name):
+        """A copy that ends at an inner value: the features of a trained network.
+
+        Parameters
+        ----------
+        name : str
+            See `summary`.
+
+        Returns
+        -------
+        Model
+            With copies of the parameters that the value depends on.
+        """
+        graph = self.engine.graph.copy()
+        cut(graph, name)
+        model = Model.__new__(Model)
+        model._setup_as(self, graph)
+        return model
 
     def freeze(self):
         """A copy for inference only, with the parameters as they are now.
@@ -293,7 +323,7 @@ class Model:
         try:
             graph = Graph.from_json(metadata["graph"])
             model._setup(graph, metadata["seed"], metadata["input_dtype"])
-        except (IndexError, KeyError, TypeError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged: {error!r}") from None
         model.load_state_dict(
             {key: x for key, x in tensors.items() if not key.startswith(OPTIMIZER)}
@@ -319,7 +349,9 @@ class Model:
             y = node.outputs[0]
             own = {x for x in node.inputs if x in layout.offsets} - counted
             counted |= own
-            shape = ", ".join(map(str, ("N", *y.shape[1:])))
+            # Traced for one sample: more rows are so many of each sample.
+            first = "N" if y.shape[:1] == (1,) else f"{y.shape[0]}N"
+            shape = ", ".join(map(str, (first, *y.shape[1:])))
             rows.append((y.name, node.op.name, f"({shape})", f"{_elements(own):,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = []
@@ -350,9 +382,7 @@ class FrozenModel(Model):
     """
 
     def __init__(self, model):
-        self._setup(model.engine.graph, model.seed, model.input_dtype)
-        for key, tensor in model.engine.tensors.items():
-            self.engine.tensors[key][...] = tensor
+        self._setup_as(model, model.engine.graph)
 
     @classmethod
     def load(cls, path):

@@ -10,7 +10,7 @@ from math import prod
 
 from . import functional as F
 from .graph import Graph, Parameter, Value, bind
-from .ops.window import per_axis
+from .ops.window import integer, per_axis
 
 __all__ = [
     "AvgPool1d",
@@ -118,6 +118,11 @@ def trace(module, inputs):
     -------
     (graph, parameters) : Graph and dict of state_dict key -> Parameter
         The graph's parameters have the dtype of the first input.
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit, for one sample or for several.
     """
     graph, values, parameters = Graph(), {}, dict(module.named_parameters())
     for key, parameter in parameters.items():
@@ -135,7 +140,16 @@ def trace(module, inputs):
     finally:
         _paths.reset(token)
     graph.outputs = _outputs(result)
+    _check_any_batch(graph)
     return graph, parameters
+
+
+def _check_any_batch(graph):
+    """Raise where shapes fit for one sample only: a parameter may be added to it."""
+    try:
+        graph.with_batch(2)
+    except ValueError as error:
+        raise ValueError(f"forward() works for a single sample only: {error}") from None
 
 
 def _outputs(result):
@@ -245,7 +259,7 @@ def _uniform(shape, fan_in):
 
     For weights that is Kaiming's rule with a = sqrt(5) (He et al., 2015).
     """
-    return Parameter(shape=shape, bound=fan_in**-0.5 if fan_in else 0.0)
+    return Parameter(shape=shape, bound=fan_in**-0.5)
 
 
 class _Conv(Module):
@@ -262,7 +276,10 @@ class _Conv(Module):
         groups=1,
         bias=True,
     ):
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        in_channels = integer(in_channels, "in_channels", 1)
+        out_channels = integer(out_channels, "out_channels", 1)
+        groups = integer(groups, "groups", 1)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"groups={groups} must divide in_channels={in_channels} and "
                 f"out_channels={out_channels}"
@@ -308,9 +325,11 @@ class Conv3d(_Conv):
 
 
 class Linear(Module):
-    """``x @ weight.T + bias`` of x (N, in_features), as torch.nn.Linear."""
+    """``x @ weight.T + bias`` of x (N, ..., in_features), as torch.nn.Linear."""
 
     def __init__(self, in_features, out_features, bias=True):
+        in_features = integer(in_features, "in_features", 1)
+        out_features = integer(out_features, "out_features", 1)
         self.weight = _uniform((out_features, in_features), in_features)
         self.bias = _uniform((out_features,), in_features) if bias else None
 

@@ -44,7 +44,9 @@ class SGD:
     def __init__(
         self, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False
     ):
-        values = dict(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        values = dict(
+            lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay
+        )
         for name, value in values.items():
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and >= 0, got {value!r}")
@@ -97,6 +99,14 @@ class SGD:
         lowering.emit("sgd", (hyper, gradients, parameters, *(state or (None,))))
 
 
+def check_optimizer(optimizer):
+    """Raise when this is not an optimizer."""
+    if not hasattr(optimizer, "bind"):
+        raise TypeError(
+            f"training needs an optimizer, as in optim.SGD(lr=0.05), got {optimizer!r}"
+        )
+
+
 class StepLR:
     """Multiply the learning rate by `gamma` every `step_size` epochs."""
 
@@ -138,6 +148,11 @@ class OneCycleLR:
     def __init__(self, pct_start=0.3, div_factor=25.0, final_div_factor=1e4):
         if not 0 < pct_start < 1:
             raise ValueError(f"pct_start must be between 0 and 1, got {pct_start!r}")
+        for name, value in dict(
+            div_factor=div_factor, final_div_factor=final_div_factor
+        ).items():
+            if not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value!r}")
         self.pct_start = pct_start
         self.first = 1 / div_factor
         self.final = self.first / final_div_factor

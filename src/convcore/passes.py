@@ -79,6 +79,17 @@ def drop_dead(graph, keep):
     graph.nodes = nodes[::-1]
 
 
+def cut(graph, name):
+    """Let a graph end at one of its values, which becomes "output"."""
+    value = graph.find(name)
+    drop_dead(graph, [value])
+    made = {y for node in graph.nodes for y in node.outputs}
+    read = graph.users()
+    graph.outputs = {"output": value}
+    graph.names = {key: x for key, x in graph.names.items() if x in made}
+    graph.parameters = {key: x for key, x in graph.parameters.items() if x in read}
+
+
 def lay_out(steps):
     """Give every arena buffer of a list of steps its offset.
 

@@ -4,8 +4,9 @@ Same signatures and checks; the definitions stand in `Operator.reference`.
 """
 
 from . import functional
+from .ops import FUNCTIONS
 from .ops.base import as_reference
 
-__all__ = functional.__all__
+__all__ = FUNCTIONS
 
 globals().update({name: as_reference(getattr(functional, name)) for name in __all__})

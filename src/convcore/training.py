@@ -6,7 +6,8 @@ from pathlib import Path
 
 from . import storage
 from .metrics import Mean, loss_function
-from .optim import SGD
+from .ops.window import integer
+from .optim import SGD, check_optimizer
 
 OPTIMIZER = "optimizer:"  # before the names of its tensors; no key has a colon
 _FILE = "checkpoint.safetensors"
@@ -51,8 +52,8 @@ def fit(
         Default: ``SGD(lr=0.05, momentum=0.9)``.
     schedule : callable, optional
         (epoch, epochs) -> factor of the learning rate, see `convcore.optim`.
-    augment : str or sequence of str, optional
-        See `convcore.data`.
+    augment : str or function, or sequence of them, optional
+        See `convcore.data.Dataset.batches`.
     seed : int, optional
         Default: the model's.
     checkpoint : str or Path, optional
@@ -74,12 +75,21 @@ def fit(
     train = as_dataset(train)
     loss_function(loss)
     optimizer = SGD(lr=0.05, momentum=0.9) if optimizer is None else optimizer
-    seed = model.seed if seed is None else int(seed)
+    check_optimizer(optimizer)
+    if not (schedule is None or callable(schedule)):
+        raise TypeError(
+            f"schedule must be a function of (epoch, epochs), got {schedule!r}"
+        )
+    epochs = integer(epochs, "epochs", 0)
+    batch_size = integer(batch_size, "batch_size", 1)
+    if checkpoint_every is not None:
+        checkpoint_every = integer(checkpoint_every, "checkpoint_every", 1)
+    seed = model.seed if seed is None else integer(seed, "seed", 0)
     recipe = {
         "seed": seed,
         "samples": len(train),
-        "batch_size": int(batch_size),
-        "augment": repr(augment),
+        "batch_size": batch_size,
+        "augment": _name_of(augment),
         "optimizer": repr(optimizer),
     }
     run = _Run(model, optimizer, recipe, checkpoint)
@@ -87,26 +97,29 @@ def fit(
         run.restore()
     show = sys.stderr.isatty() if progress is None else progress
     steps = train.steps(batch_size)
-    for epoch in range(run.epoch, epochs):
-        batches = train.batches(
-            batch_size,
-            seed=seed,
-            epoch=epoch,
-            start=run.steps,
-            augment=augment,
-            dtype=model.dtype,
-        )
-        with _bar(show, f"epoch {epoch + 1}/{epochs}", steps, run.steps) as advance:
+    done = run.epoch * steps + run.steps
+    with _bar(show, epochs * steps, done) as advance:
+        for epoch in range(run.epoch, epochs):
+            batches = train.batches(
+                batch_size,
+                seed=seed,
+                epoch=epoch,
+                start=run.steps,
+                augment=augment,
+                dtype=model.dtype,
+            )
+            title = f"epoch {epoch + 1}/{epochs}"
             for x, y in batches:
                 if schedule is not None:
                     run.factor = schedule(epoch + run.steps / steps, epochs)
                 run.step(x, y, loss)
-                advance(1, run.mean.result())
+                advance(1, title, run.mean.result())
                 if checkpoint_every and run.steps % checkpoint_every == 0:
                     run.save()
             run.end_epoch(validation, loss, batch_size)
             run.save()
-            advance(0, {name: values[-1] for name, values in run.history.items()})
+            figures = {name: values[-1] for name, values in run.history.items()}
+            advance(0, title, figures)
     return run.history
 
 
@@ -120,7 +133,21 @@ def as_dataset(data):
         raise TypeError(
             f"expected a data set or a pair of arrays (x, y), got {type(data).__name__}"
         )
+    if isinstance(data[0], tuple | list):
+        raise TypeError(
+            "x of a data set is one array: networks of several inputs are trained "
+            "by train_step"
+        )
     return ArrayDataset(*data)
+
+
+def _name_of(augment):
+    """An argument `augment` in words, the same in another process."""
+    if isinstance(augment, list | tuple):
+        return [_name_of(entry) for entry in augment]
+    if callable(augment):
+        return getattr(augment, "__qualname__", type(augment).__qualname__)
+    return augment
 
 
 class _Run:
@@ -177,6 +204,8 @@ class _Run:
         if not self.path.exists():
             return
         tensors, metadata = storage.read(self.path)
+        if "run" not in metadata:
+            raise ValueError(f"{self.path} is a saved model, not a checkpoint")
         saved = metadata["run"]
         differing = [
             f"{name} {saved['recipe'].get(name)!r}, now {value!r}"
@@ -206,16 +235,17 @@ class _Run:
 
 
 @contextmanager
-def _bar(show, title, steps, done):
-    """A progress bar: a function of (number of steps, figures to show)."""
+def _bar(show, steps, done):
+    """A progress bar: a function of (number of steps, title, figures to show)."""
     if not show:
-        yield lambda steps, figures: None
+        yield lambda steps, title, figures: None
         return
     from tqdm import tqdm
 
-    with tqdm(desc=title, total=steps, initial=done, unit="step") as bar:
+    with tqdm(total=steps, initial=done, unit="step") as bar:
 
-        def advance(steps, figures):
+        def advance(steps, title, figures):
+            bar.set_description(title, refresh=False)
             text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
             bar.set_postfix_str(text, refresh=steps == 0)
             bar.update(steps)

@@ -1,10 +1,13 @@
 """Data sets: what `Model.fit`, `evaluate` and `predict` take samples from."""
 
 from abc import ABC, abstractmethod
+from functools import partial
 
 import numpy as np
 
-from .augment import AUGMENTATIONS, check_augment
+from ..ops.base import as_numpy
+from ..ops.window import integer
+from .augment import augmentations
 from .draws import ORDER, SPLIT, draw, permutation
 
 
@@ -54,7 +57,7 @@ class Dataset(ABC):
 
     def steps(self, batch_size):
         """Number of batches in an epoch; the last may be smaller."""
-        return -(-len(self) // _check_batch_size(batch_size))
+        return -(-len(self) // integer(batch_size, "batch_size", 1))
 
     def batches(
         self,
@@ -78,11 +81,13 @@ class Dataset(ABC):
         start : int
             First step: a run stopped after `start` steps of this epoch goes on
             with the batches that it would have seen.
-        augment : str or sequence of str, optional
+        augment : str or function, or sequence of them, optional
             Applied in this order to (C, H, W) images, drawn from (seed, epoch,
             sample index): "shift" (up to 2 pixels, zero fill), "crop" (zero
-            padding of 4 pixels, random crop), "flip" (left to right). Needs
-            a seed.
+            padding of 4 pixels, random crop), "flip" (left to right), or a
+            function (x, draws) of a batch of samples as `take` gives them,
+            where ``draws(i)`` for i >= 0 is one random uint64 per sample.
+            Needs a seed.
         dtype : float32 or float64
             Of x, and of y unless it holds class numbers. uint8 samples are
             divided by 255.
@@ -91,17 +96,14 @@ class Dataset(ABC):
         ------
         (x, y) : C-contiguous arrays with at most `batch_size` samples
         """
-        _check_batch_size(batch_size)
-        names = check_augment(augment)
-        if names and seed is None:
+        batch_size = integer(batch_size, "batch_size", 1)
+        functions = augmentations(augment, self.sample_shape)
+        if functions and seed is None:
             raise ValueError(f"augment={augment!r} needs a seed, got None")
-        if names and len(self.sample_shape) != 3:
-            raise ValueError(
-                f"augment={augment!r} needs samples (C, H, W), got {self.sample_shape}"
-            )
-        return self._generate(batch_size, seed, epoch, start, names, np.dtype(dtype))
+        dtype = np.dtype(dtype)
+        return self._generate(batch_size, seed, epoch, start, functions, dtype)
 
-    def _generate(self, batch_size, seed, epoch, start, names, dtype):
+    def _generate(self, batch_size, seed, epoch, start, functions, dtype):
         if seed is None:
             order = np.arange(len(self))
         else:
@@ -109,10 +111,8 @@ class Dataset(ABC):
         for first in range(start * batch_size, len(self), batch_size):
             indices = order[first : first + batch_size]
             x = self.take(indices)
-            for name in names:
-                x = AUGMENTATIONS[name](
-                    x, lambda stream, i=indices: draw(seed, epoch, stream, i)
-                )
+            for function in functions:
+                x = function(x, partial(draw, seed, epoch, indices=indices))
             y = self.y[indices]
             yield _as_float(x, dtype), y if y.dtype == np.int64 else y.astype(dtype)
 
@@ -140,7 +140,7 @@ class ArrayDataset(Dataset):
     """
 
     def __init__(self, x, y, *, classes=None):
-        x, y = np.asarray(x), np.asarray(y)
+        x, y = as_numpy(x), as_numpy(y)
         if x.dtype not in (np.uint8, np.float32, np.float64):
             raise TypeError(f"x must be uint8, float32 or float64, got {x.dtype}")
         if y.dtype.kind not in "iuf":
@@ -162,12 +162,6 @@ class ArrayDataset(Dataset):
 
     def subset(self, indices):
         return ArrayDataset(self.x[indices], self.y[indices], classes=self.classes)
-
-
-def _check_batch_size(batch_size):
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ValueError(f"batch_size must be a positive int, got {batch_size!r}")
-    return int(batch_size)
 
 
 def _as_float(x, dtype):

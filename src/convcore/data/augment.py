@@ -1,7 +1,7 @@
-"""Augmentation by name, applied to a batch x[n][c][h][w] of any dtype.
+"""Augmentation, applied to a batch x[n][c][h][w] of any dtype.
 
-`AUGMENTATIONS[name](x, draws)` gives a new array; `draws(stream)` gives one
-random uint64 per image.
+A function (x, draws) gives a new array; `draws(stream)` gives one random uint64
+per image.
 """
 
 from functools import partial
@@ -36,11 +36,21 @@ AUGMENTATIONS = {
 }
 
 
-def check_augment(augment):
-    """Names as a tuple, or ValueError; None is ()."""
-    names = (augment,) if isinstance(augment, str) else tuple(augment or ())
-    for name in names:
-        if name not in AUGMENTATIONS:
-            known = ", ".join(map(repr, AUGMENTATIONS))
-            raise ValueError(f"augment must be among {known}, got {name!r}")
-    return names
+def augmentations(augment, sample_shape):
+    """The functions that an argument `augment` names, or gives; None is []."""
+    single = isinstance(augment, str) or callable(augment)
+    return [
+        entry if callable(entry) else _named(entry, sample_shape)
+        for entry in ((augment,) if single else augment or ())
+    ]
+
+
+def _named(name, sample_shape):
+    if name not in AUGMENTATIONS:
+        known = ", ".join(map(repr, AUGMENTATIONS))
+        raise ValueError(f"augment must be a function or among {known}, got {name!r}")
+    if len(sample_shape) != 3:
+        raise ValueError(
+            f"augment={name!r} needs samples (C, H, W), got {sample_shape}"
+        )
+    return AUGMENTATIONS[name]

@@ -2,4 +2,8 @@
 
 from . import add, cat, conv, flatten, linear, loss, pool, relu
 
-FAMILIES = (conv, pool, linear, relu, add, cat, flatten, loss)
+FUNCTIONS = sorted(
+    name
+    for family in (conv, pool, linear, relu, add, cat, flatten, loss)
+    for name in family.__all__
+)

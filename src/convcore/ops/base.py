@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from .._config import get_float32_precision
 FLOAT32 = np.dtype("float32")
 FLOAT64 = np.dtype("float64")
 INT64 = np.dtype("int64")
+
+_F = TypeVar("_F", bound=Callable)
 
 
 class Spec(NamedTuple):
@@ -143,7 +145,7 @@ def call(operator: Operator, inputs: tuple, attrs: dict[str, Any], out=None):
     return result if out is None else fill(out, result)
 
 
-def as_reference(function: Callable) -> Callable:
+def as_reference(function: _F) -> _F:
     """Give `function` with the NumPy definitions in place of compiled code."""
 
     @functools.wraps(function)
@@ -164,7 +166,7 @@ _SPACE = {
 }
 
 
-def named(function: Callable, name: str, axes: int) -> Callable:
+def named(function: _F, name: str, axes: int) -> _F:
     """Name a function made for a number of axes, in its docstring too."""
     function.__name__ = function.__qualname__ = name
     function.__doc__ = function.__doc__.format(**_SPACE[axes])
@@ -237,6 +239,22 @@ def check_choice(value, name: str, choices: tuple) -> None:
         raise ValueError(f"{name} must be one of {choices}, not {value!r}")
 
 
+def check_mask(output_mask) -> list[bool]:
+    """Which of three gradients are wanted."""
+    wanted = list(output_mask) if hasattr(output_mask, "__iter__") else []
+    if len(wanted) != 3:
+        raise ValueError(f"output_mask must be three bools, not {output_mask!r}")
+    return [bool(want) for want in wanted]
+
+
+def check_real_dtype(dtype) -> np.dtype:
+    """Give float32 or float64 as a NumPy dtype."""
+    for real in (FLOAT32, FLOAT64):
+        if dtype in (real, real.name, real.type):
+            return real
+    raise TypeError(f"dtype must be float32 or float64, not {dtype!r}")
+
+
 def check_dim(dim, ndim: int, name: str) -> int:
     """Give a dimension as an index >= 0."""
     if not hasattr(dim, "__index__"):
@@ -272,14 +290,17 @@ def check_same_dtype(**specs: Spec | None) -> None:
             raise TypeError(f"{name} has dtype {other}, {first} has {dtype}")
 
 
-def _convert(value, name: str) -> np.ndarray:
-    if isinstance(value, np.ndarray):
-        return np.asarray(value)
-    if hasattr(value, "__dlpack__"):
+def as_numpy(value) -> np.ndarray:
+    """Give `numpy.asarray`, of objects that have only ``__dlpack__`` too."""
+    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         return np.from_dlpack(value)
-    if hasattr(value, "__array__"):
-        return np.asarray(value)
-    raise TypeError(f"{name} must be an array, not {type(value).__name__}")
+    return np.asarray(value)
+
+
+def _convert(value, name: str) -> np.ndarray:
+    if not (hasattr(value, "__dlpack__") or hasattr(value, "__array__")):
+        raise TypeError(f"{name} must be an array, not {type(value).__name__}")
+    return as_numpy(value)
 
 
 def _check_dtype(value, name: str, dtypes: tuple[np.dtype, ...]):

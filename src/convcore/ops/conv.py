@@ -17,6 +17,7 @@ from .base import (
     call,
     check_choice,
     check_gradient,
+    check_mask,
     check_same_dtype,
     fill,
     named,
@@ -28,6 +29,7 @@ from .memory import dense, finish, is_channels_last, optional_dense, target
 from .relu import undo_activation
 from .window import (
     check_elements,
+    integer,
     output_size,
     pairs,
     per_axis,
@@ -327,7 +329,7 @@ def _make_conv_backward(axes: int):
         if one:
             dy, x = dy[None], x[None]
         CONV.infer(*map(spec_of, (x, weight)), activation=None, **attrs)
-        want_dx, *mask = map(bool, output_mask)
+        want_dx, *mask = check_mask(output_mask)
         dx = dw = db = None
         if want_dx:
             dx = apply(CONV_BACKWARD_DATA, dy, weight, size=x.shape[2:], **attrs)
@@ -365,7 +367,7 @@ def attributes(axes, weight, stride, padding, dilation, groups, algorithm) -> di
         "stride": stride,
         "padding": pairs(padding, weight.shape[2:], stride, dilation),
         "dilation": dilation,
-        "groups": per_axis(groups, 1, "groups", 1)[0],
+        "groups": integer(groups, "groups", 1),
         "algorithm": algorithm,
     }
 

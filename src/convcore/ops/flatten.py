@@ -17,6 +17,7 @@ from .base import (
     spec_of,
 )
 from .memory import finish, is_row_major, target
+from .window import sizes
 
 __all__ = ["flatten", "reshape"]
 
@@ -29,8 +30,8 @@ class Reshape(Operator):
     def infer(self, x, *, shape):
         known = prod(n for n in shape if n != -1)
         size = prod(x.shape)
-        if shape.count(-1) > 1 or min(shape, default=0) < -1:
-            raise ValueError(f"shape may hold one -1 and sizes, not {shape}")
+        if shape.count(-1) > 1:
+            raise ValueError(f"shape may hold -1 once, not as in {shape}")
         if -1 in shape and known:
             shape = tuple(size // known if n == -1 else n for n in shape)
         if prod(shape) != size:
@@ -104,7 +105,7 @@ def reshape(x, shape, *, out=None):
     array
         A copy.
     """
-    x, shape = as_array(x, "x"), tuple(map(int, shape))
+    x, shape = as_array(x, "x"), sizes(shape, "shape", -1)
     if isinstance(x, Traced):
         shape = _any_batch(x, shape)
     return apply(RESHAPE, x, out=out, shape=shape)

@@ -14,15 +14,18 @@ from .._config import call_threads
 from .base import (
     Operator,
     Spec,
+    Traced,
     apply,
     as_array,
     as_optional,
     check_gradient,
+    check_mask,
     check_same_dtype,
     prepared,
     register,
     spec_of,
 )
+from .flatten import RESHAPE
 from .memory import dense, finish, optional_dense, target
 from .relu import undo_activation
 
@@ -184,6 +187,11 @@ def linear(x, weight, bias=None, *, out=None):
     """
     x, weight = as_array(x, "x"), as_array(weight, "weight")
     bias = as_optional(bias, "bias")
+    if isinstance(x, Traced) and x.ndim > 2:
+        # In the channels-last memory of a plan x is not a matrix of rows.
+        rows = apply(RESHAPE, x, shape=(-1, x.shape[-1]))
+        y = linear(rows, weight, bias)
+        return apply(RESHAPE, y, out=out, shape=(-1, *x.shape[1:-1], y.shape[-1]))
     return apply(LINEAR, x, weight, bias, out=out, activation=None)
 
 
@@ -206,7 +214,7 @@ def linear_backward(dy, x, weight, *, output_mask=(True, True, True)):
     dy, x, weight = as_array(dy, "dy"), as_array(x, "x"), as_array(weight, "weight")
     y = LINEAR.infer(spec_of(x), spec_of(weight), activation=None)
     check_gradient(dy, y.shape)
-    want_dx, *mask = map(bool, output_mask)
+    want_dx, *mask = check_mask(output_mask)
     dx = apply(LINEAR_BACKWARD_DATA, dy, weight) if want_dx else None
     dw = db = None
     if any(mask):

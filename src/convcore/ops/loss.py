@@ -21,6 +21,7 @@ from .base import (
     register,
 )
 from .memory import dense, optional_dense
+from .window import LARGEST, integer
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]
 
@@ -220,7 +221,7 @@ def check_targets(target, classes, ignore_index):
 
 def _attributes(ignore_index, reduction, label_smoothing):
     return {
-        "ignore_index": int(ignore_index),
+        "ignore_index": integer(ignore_index, "ignore_index", -LARGEST),
         "reduction": reduction,
         "label_smoothing": float(label_smoothing),
     }

@@ -25,9 +25,11 @@ from .base import (
 from .memory import dense, empty, finish, is_channels_last, target
 from .window import (
     check_elements,
+    integer,
     output_size,
     pairs,
     per_axis,
+    sizes,
     taps,
     three_axes,
 )
@@ -472,13 +474,12 @@ def _divisor(divisor_override) -> int:
     """Give the divisor; 0 stands for the number of elements."""
     if divisor_override is None:
         return 0
-    (divisor,) = per_axis(divisor_override, 1, "divisor_override", 1)
-    return divisor
+    return integer(divisor_override, "divisor_override", 1)
 
 
 def _input_size(dy, input_shape, axes):
     """Space of the input, whose N and C must be those of dy."""
-    shape = tuple(map(int, input_shape))
+    shape = sizes(input_shape, "input_shape")
     if dy.ndim not in (axes + 1, axes + 2):
         _check_rank("dy", dy, axes)
     if len(shape) != dy.ndim or shape[:-axes] != dy.shape[:-axes]:

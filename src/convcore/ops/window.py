@@ -34,6 +34,22 @@ def per_axis(value, axes: int, name: str, least: int) -> Axes:
     return ints
 
 
+def integer(value, name: str, least: int) -> int:
+    """An int >= `least`."""
+    return per_axis(value, 1, name, least)[0]
+
+
+def sizes(value, name: str, least: int = 0) -> Axes:
+    """A shape of any rank, its entries >= `least`."""
+    try:
+        shape = tuple(map(operator.index, value))
+    except TypeError:
+        raise TypeError(f"{name} must be a tuple of ints, not {value!r}") from None
+    if min(shape, default=least) < least:
+        raise ValueError(f"{name} must have entries of at least {least}, not {value}")
+    return shape
+
+
 def _error(value, message: str) -> Exception:
     """ValueError for a sequence of ints (of the wrong length), else TypeError."""
     of_ints = hasattr(value, "__iter__") and all(
