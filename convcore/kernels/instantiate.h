@@ -11,6 +11,8 @@
  * through pointers), INTV the signed integers of the same lanes, and NAME(x),
  * the name of kernel x: <dtype>_x__<isa>.
  */
+#include <string.h>
+
 #include "kernels.h"
 
 #define CVC_PASTE_(a, b, c) a##_##b##__##c

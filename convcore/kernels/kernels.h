@@ -46,15 +46,18 @@ typedef struct cvc_tile {
 #define CVC_CHUNK 96
 
 /**
- * A row of output pixels whose pooling windows have the same valid taps, in
- * channels-last memory. x is the first valid tap of the first pixel's window.
+ * Periods of target pixels in channels-last memory: targets are the outputs of
+ * a pooling, or backward the elements of dx, and sources what they take their
+ * taps from. A period is row_phases x phases targets, each with taps of its
+ * own, which are the same in all rows x pixels periods.
  */
 typedef struct cvc_window {
-  ptrdiff_t pixels, channels;
-  ptrdiff_t x_step, y_step; /* from a pixel to the next; >= channels */
-  const ptrdiff_t *offset;  /* of each valid tap, from x; offset[0] is 0 */
-  const int32_t *tap;       /* its number in the whole window */
-  ptrdiff_t taps;
+  ptrdiff_t rows, row_phases, pixels, phases, channels;
+  ptrdiff_t x_row, x_step; /* sources: from a period to the next */
+  ptrdiff_t y_row;         /* targets: from a row to the next; dense in a row */
+  const ptrdiff_t *offset; /* of each tap's source in the first period */
+  const int32_t *tap;      /* its number in the whole window */
+  const ptrdiff_t *end;    /* target i has the taps end[i - 1]..end[i] - 1 */
 } cvc_window;
 
 /**
@@ -92,37 +95,43 @@ typedef struct cvc_winograd_filter {
 } cvc_winograd_filter;
 
 /* One line a kernel: return type, name, arguments. */
-#define CVC_KERNELS(X)                                                        \
-  X(void, tile, (const cvc_tile *tile))                                       \
-  /* a lane by lane: a[a_run[q] + i*a_row + t*a_step + j]; any rows */        \
-  X(void, depthwise, (const cvc_tile *tile))                                  \
-  X(void, winograd_input, (const cvc_winograd_input *tile))                   \
-  /* 0 when a result is infinite or NaN before bias and residual */           \
-  X(int, winograd_output, (const cvc_winograd_output *tile))                  \
-  X(void, winograd_filter, (const cvc_winograd_filter *tile))                 \
-  /* index[pixel][channel]: the tap of the maximum, index_bytes 1 (uint8) or  \
-   * 4 (int32), or 0: not wanted */                                           \
-  X(void, max_pool,                                                           \
-    (const cvc_window *window, const void *x, void *y, void *index,           \
-     int index_bytes))                                                        \
-  X(void, average_pool,                                                       \
-    (const cvc_window *window, double divisor, const void *x, void *y))       \
-  X(void, average_pool_backward,                                              \
-    (const cvc_window *window, double divisor, const void *dy, void *dx))     \
-  /* offset: by tap number, 256 of them */                                    \
-  X(void, max_pool_backward,                                                  \
-    (const cvc_window *window, const uint8_t *index, const void *dy,          \
-     void *dx))                                                               \
-  /* dx[index*x_step + channel] += dy; taps and their offsets are not used */ \
-  X(void, max_pool_scatter,                                                   \
-    (const cvc_window *window, const int64_t *index, const void *dy,          \
-     void *dx))                                                               \
-  X(void, relu_forward, (ptrdiff_t size, const void *x, void *y))             \
-  X(void, relu_backward,                                                      \
-    (ptrdiff_t size, const void *dy, const void *y, void *dx))                \
-  X(void, add, (ptrdiff_t size, const void *a, const void *b, void *y))       \
-  X(int, all_finite, (ptrdiff_t size, const void *x))                         \
-  X(void, sgd,                                                                \
+#define CVC_KERNELS(X)                                                       \
+  X(void, tile, (const cvc_tile *tile))                                      \
+  /* a lane by lane: a[a_run[q] + i*a_row + t*a_step + j]; any rows */       \
+  X(void, depthwise, (const cvc_tile *tile))                                 \
+  X(void, winograd_input, (const cvc_winograd_input *tile))                  \
+  /* 0 when a result is infinite or NaN before bias and residual */          \
+  X(int, winograd_output, (const cvc_winograd_output *tile))                 \
+  X(void, winograd_filter, (const cvc_winograd_filter *tile))                \
+  /* index[pixel][channel]: the tap of the maximum, index_bytes 1 (uint8) or \
+   * 4 (int32), or 0: not wanted */                                          \
+  X(void, max_pool,                                                          \
+    (const cvc_window *window, const void *x, void *y, void *index,          \
+     int index_bytes))                                                       \
+  X(void, average_pool,                                                      \
+    (const cvc_window *window, double divisor, const void *x, void *y))      \
+  /* dx = sum of weight * dy over the taps */                                \
+  X(void, average_pool_backward,                                             \
+    (const cvc_window *window, const double *weight, const void *dy,         \
+     void *dx))                                                              \
+  /* dx[i][j] = weight * dy[i], j < columns */                               \
+  X(void, spread,                                                            \
+    (ptrdiff_t rows, ptrdiff_t columns, double weight, const void *dy,       \
+     void *dx))                                                              \
+  /* dx = sum of dy over the taps that the index of their source names */    \
+  X(void, max_pool_backward,                                                 \
+    (const cvc_window *window, const uint8_t *index, const void *dy,         \
+     void *dx))                                                              \
+  /* dx[index[i][c]][c] += dy[i][c], i < pixels; all rows `step` apart */    \
+  X(void, max_pool_scatter,                                                  \
+    (ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step,                   \
+     const int64_t *index, const void *dy, void *dx))                        \
+  X(void, relu_forward, (ptrdiff_t size, const void *x, void *y))            \
+  X(void, relu_backward,                                                     \
+    (ptrdiff_t size, const void *dy, const void *y, void *dx))               \
+  X(void, add, (ptrdiff_t size, const void *a, const void *b, void *y))      \
+  X(int, all_finite, (ptrdiff_t size, const void *x))                        \
+  X(void, sgd,                                                               \
     (ptrdiff_t size, const double hyper[6], const void *g, void *p, void *m))
 
 /** The kernels of one ISA and dtype. */

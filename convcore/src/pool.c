@@ -1,9 +1,9 @@
 /**
  * Pooling: checks, division into tasks, entry points.
  *
- * All kernels work on channels-last images. A task of a forward pass is a
- * block of output rows. Backward, windows may overlap: a task has images of
- * its own, or a block of their channels, and adds row after row. Planes of
+ * All kernels work on channels-last images, and a task writes a block of rows,
+ * every element once: backward too, each element of dx gathers what the windows
+ * above it give. Only indices that are positions are scattered. Planes of
  * channels-first arrays are independent of each other, so a task takes a few,
  * whatever their image, and makes them the channels of one image.
  */
@@ -12,8 +12,10 @@
 #include "pool.h"
 
 enum {
+  BYTE_TAPS = 256,         /* that a byte can number */
+  CHECK_BLOCK = 64,        /* positions: a loop that becomes vectors */
   TASK_ELEMENTS = 1 << 15, /* written by one task, about */
-  BLOCK_CHANNELS = 64,     /* of an image in one backward task */
+  BLOCK_CHANNELS = 64,     /* of an image, scattered by one task */
   BLOCK_PLANES = 16,       /* of channels-first arrays in one task */
   MAX_THREADS = 1024
 };
@@ -24,17 +26,13 @@ enum {
  * the padding may miss the input with all its taps only when it ends before
  * it, or when the input is shorter than the dilation. */
 static bool no_window_is_empty(const cvc_pool *pool, int i) {
-  const cvc_axis axis = cvc_pool_axis(pool, i);
-  const cvc_region last = cvc_pool_taps(&axis, pool->out[i] - 1);
-  if (last.low == last.high) return false;
+  if (!cvc_pool_valid_taps(pool, i, pool->out[i] - 1)) return false;
   const int64_t in_padding =
       cvc_min(cvc_ceil_div(pool->pad_before[i], pool->stride[i]), pool->out[i]);
   const int64_t suspects =
       pool->size[i] < pool->dilation[i] ? in_padding : cvc_min(in_padding, 1);
-  for (int64_t output = 0; output < suspects; output++) {
-    const cvc_region region = cvc_pool_taps(&axis, output);
-    if (region.low == region.high) return false;
-  }
+  for (int64_t output = 0; output < suspects; output++)
+    if (!cvc_pool_valid_taps(pool, i, output)) return false;
   return true;
 }
 
@@ -89,27 +87,38 @@ cvc_status cvc_pool_check(const cvc_pool *pool) {
 
 /* --------------------------------------------------------------- segments */
 
-static void max_forward(const pool_pass *pass, const pool_space *space,
-                        const pool_segment *s) {
+/** The positions of the maxima of a segment, a block of a row at a time. */
+static void max_positions(const pool_pass *pass, const pool_space *space,
+                          const pool_segment *s, int64_t row, int64_t pixel) {
   cvc_window window = s->window;
-  const void *x = cvc_at_const(pass->from, s->x, pass->bytes);
-  void *y = cvc_at(pass->to, s->y, pass->bytes);
-  if (!pass->index) {
-    pass->kernels->max_pool(&window, x, y, NULL, 0);
-    return;
-  }
-  if (pass->pool->index_dtype == CVC_U8) {
-    pass->kernels->max_pool(&window, x, y, (uint8_t *)pass->index + s->y, 1);
-    return;
-  }
-  for (int64_t t = 0; t < window.taps; t++) space->tap[t] = (int32_t)t;
-  pass->kernels->max_pool(&window, x, y, space->row, 4);
-  int64_t *index = (int64_t *)pass->index + s->y;
-  for (int64_t p = 0; p < window.pixels; p++) {
-    const int64_t position = s->position + p * pass->pool->stride[2];
+  window.rows = 1;
+  window.pixels = cvc_min(window.pixels - pixel, POOL_BLOCK_PIXELS);
+  const int64_t x = row * window.x_row + pixel * window.x_step;
+  const int64_t y = s->y + row * window.y_row + pixel * pass->c;
+  pass->kernels->max_pool(&window,
+                          cvc_at_const(pass->from, s->x + x, pass->bytes),
+                          cvc_at(pass->to, y, pass->bytes), space->row, 4);
+  int64_t *index = (int64_t *)pass->index + y;
+  int64_t position = s->position + x / pass->c;
+  const int64_t step = window.x_step / pass->c;
+  for (int64_t p = 0; p < window.pixels; p++, position += step)
     for (int64_t i = p * pass->c; i < (p + 1) * pass->c; i++)
       index[i] = position + space->position[space->row[i]];
+}
+
+static void max_forward(const pool_pass *pass, const pool_space *space,
+                        const pool_segment *s) {
+  if (pass->index && pass->pool.index_dtype == CVC_I64) {
+    for (int64_t t = 0; t < s->window.end[0]; t++) space->tap[t] = (int32_t)t;
+    for (int64_t row = 0; row < s->window.rows; row++)
+      for (int64_t p = 0; p < s->window.pixels; p += POOL_BLOCK_PIXELS)
+        max_positions(pass, space, s, row, p);
+    return;
   }
+  pass->kernels->max_pool(
+      &s->window, cvc_at_const(pass->from, s->x, pass->bytes),
+      cvc_at(pass->to, s->y, pass->bytes),
+      pass->index ? (uint8_t *)pass->index + s->y : NULL, pass->index ? 1 : 0);
 }
 
 static void average_forward(const pool_pass *pass, const pool_space *space,
@@ -122,43 +131,26 @@ static void average_forward(const pool_pass *pass, const pool_space *space,
 
 static void max_backward(const pool_pass *pass, const pool_space *space,
                          const pool_segment *s) {
-  cvc_window window = s->window;
-  /* Numbers of taps that are not valid lead to one that is: whatever the
-   * bytes are, nothing outside dx is touched. */
-  memset(space->by_tap, 0, BYTE_TAPS * sizeof *space->by_tap);
-  for (int64_t t = 0; t < window.taps; t++)
-    space->by_tap[window.tap[t]] = window.offset[t];
-  window.offset = space->by_tap;
-  pass->kernels->max_pool_backward(&window, (const uint8_t *)pass->index + s->y,
-                                   cvc_at_const(pass->from, s->y, pass->bytes),
-                                   cvc_at(pass->to, s->x, pass->bytes));
-}
-
-static void max_backward_positions(const pool_pass *pass,
-                                   const pool_space *space,
-                                   const pool_segment *s) {
   (void)space;
-  cvc_window window = s->window;
-  window.x_step = pass->c;
-  pass->kernels->max_pool_scatter(
-      &window, (const int64_t *)pass->index + s->y,
-      cvc_at_const(pass->from, s->y, pass->bytes),
-      cvc_at(pass->to, s->x - s->position * pass->c, pass->bytes));
+  pass->kernels->max_pool_backward(&s->window,
+                                   (const uint8_t *)pass->index + s->x,
+                                   cvc_at_const(pass->from, s->x, pass->bytes),
+                                   cvc_at(pass->to, s->y, pass->bytes));
 }
 
 static void average_backward(const pool_pass *pass, const pool_space *space,
                              const pool_segment *s) {
-  (void)space;
   pass->kernels->average_pool_backward(
-      &s->window, s->divisor, cvc_at_const(pass->from, s->y, pass->bytes),
-      cvc_at(pass->to, s->x, pass->bytes));
+      &s->window, space->weight, cvc_at_const(pass->from, s->x, pass->bytes),
+      cvc_at(pass->to, s->y, pass->bytes));
 }
 
+/** NULL: positions are scattered. */
 static pool_function function_of(const cvc_pool *pool, bool backward) {
   if (pool->kind == CVC_POOL_AVERAGE)
     return backward ? average_backward : average_forward;
   if (!backward) return max_forward;
-  return pool->index_dtype == CVC_U8 ? max_backward : max_backward_positions;
+  return pool->index_dtype == CVC_U8 ? max_backward : NULL;
 }
 
 /* ------------------------------------------------------------------ tasks */
@@ -166,56 +158,44 @@ static pool_function function_of(const cvc_pool *pool, bool backward) {
 /** A pass and its division into tasks. */
 typedef struct job {
   pool_pass pass;
-  bool planes;            /* channels first */
+  bool planes;            /* channels first, */
+  bool spread;            /* and dx is dy, spread over each plane */
   int64_t tasks, block;   /* block: rows, images or planes of a task */
   int64_t space_bytes;    /* of a thread's tables */
   int64_t image_bytes[3]; /* of a thread's image of from, to, index */
   char *workspaces;
 } job;
 
-/** Rows first..last-1 of all images. */
-static void forward_rows(const pool_pass *pass, const pool_space *space,
-                         int64_t first, int64_t last) {
-  const int64_t *out = pass->pool->out, rows = out[0] * out[1];
-  for (int64_t row = first; row < last; row++)
-    cvc_pool_visit_row(pass, space, row / rows, row % rows / out[1],
-                       row % out[1], 0, pass->c);
+/** Add dy where the positions of an image say, `channels` channels from c. */
+static void scatter(const pool_pass *pass, int64_t image, int64_t c,
+                    int64_t channels) {
+  const int64_t pixels = cvc_volume(pass->pool.size);
+  const int64_t outs = cvc_volume(pass->pool.out);
+  const int64_t to = image * pixels * pass->c + c;
+  const int64_t from = image * outs * pass->c + c;
+  const bool dense = channels == pass->c;
+  for (int64_t i = 0; i < (dense ? 1 : pixels); i++)
+    memset(cvc_at(pass->to, to + i * pass->c, pass->bytes), 0,
+           (size_t)(channels * (dense ? pixels : 1) * pass->bytes));
+  pass->kernels->max_pool_scatter(outs, channels, pass->c,
+                                  (const int64_t *)pass->index + from,
+                                  cvc_at_const(pass->from, from, pass->bytes),
+                                  cvc_at(pass->to, to, pass->bytes));
 }
 
-/** `channels` channels of an image, from c. */
-static void backward_image(const pool_pass *pass, const pool_space *space,
-                           int64_t image, int64_t c, int64_t channels) {
-  const cvc_pool *pool = pass->pool;
-  const int64_t pixels = cvc_volume(pool->size);
-  for (int64_t i = image * pixels; i < (image + 1) * pixels; i++)
-    memset(cvc_at(pass->to, i * pass->c + c, pass->bytes), 0,
-           (size_t)(channels * pass->bytes));
-  for (int64_t d = 0; d < pool->out[0]; d++)
-    for (int64_t h = 0; h < pool->out[1]; h++)
-      cvc_pool_visit_row(pass, space, image, d, h, c, channels);
-}
-
-static void forward_task(const job *j, int64_t task, const pool_space *space) {
-  const int64_t *out = j->pass.pool->out;
-  const int64_t first = task * j->block;
-  forward_rows(&j->pass, space, first,
-               cvc_min(first + j->block, j->pass.n * out[0] * out[1]));
-}
-
-static void backward_task(const job *j, int64_t task, const pool_space *space) {
+static void scatter_task(const job *j, int64_t task) {
   const int64_t blocks = cvc_ceil_div(j->pass.c, BLOCK_CHANNELS);
   const int64_t c = task % blocks * BLOCK_CHANNELS;
   const int64_t first = task / blocks * j->block;
   const int64_t last = cvc_min(first + j->block, j->pass.n);
   for (int64_t image = first; image < last; image++)
-    backward_image(&j->pass, space, image, c,
-                   cvc_min(BLOCK_CHANNELS, j->pass.c - c));
+    scatter(&j->pass, image, c, cvc_min(BLOCK_CHANNELS, j->pass.c - c));
 }
 
 /** Planes as the channels of one image, which lies in `memory`. */
 static void planes_task(const job *j, int64_t task, const pool_space *space,
                         char *memory) {
-  const cvc_pool *pool = j->pass.pool;
+  const cvc_pool *pool = &j->pass.pool;
   const int64_t first = task * j->block;
   const int64_t planes = cvc_min(j->block, pool->n * pool->c - first);
   const int64_t pixels = cvc_volume(pool->size), outs = cvc_volume(pool->out);
@@ -237,14 +217,33 @@ static void planes_task(const job *j, int64_t task, const pool_space *space,
                        cvc_at_const(j->pass.from, first * from, bytes), memory);
   if (backward && index)
     cvc_transpose_matrix(index_bytes, planes, outs, index, pass.index);
-  if (backward)
-    backward_image(&pass, space, 0, 0, planes);
+  if (pass.function)
+    cvc_pool_visit(&pass, space, 0, cvc_pool_rows(&pass));
   else
-    forward_rows(&pass, space, 0, pool->out[0] * pool->out[1]);
+    scatter(&pass, 0, 0, planes);
   cvc_transpose_matrix(bytes, to, planes, pass.to,
                        cvc_at(j->pass.to, first * to, bytes));
   if (!backward && index)
     cvc_transpose_matrix(index_bytes, outs, planes, pass.index, index);
+}
+
+/** Planes of dx under a single window: each is one share, all over. */
+static void spread_task(const job *j, int64_t task) {
+  const cvc_pool *pool = &j->pass.pool;
+  const int64_t first = task * j->block, pixels = cvc_volume(pool->size);
+  const int64_t planes = cvc_min(j->block, pool->n * pool->c - first);
+  const double divisor = cvc_pool_divisor(&j->pass, (int64_t[3]){0});
+  j->pass.kernels->spread(planes, pixels, 1 / divisor,
+                          cvc_at_const(j->pass.from, first, j->pass.bytes),
+                          cvc_at(j->pass.to, first * pixels, j->pass.bytes));
+}
+
+/** Whether each plane has a single window, with all its elements. */
+static bool is_global(const cvc_pool *pool) {
+  bool global = cvc_volume(pool->out) == 1;
+  for (int i = 0; i < 3; i++)
+    global &= cvc_pool_valid_taps(pool, i, 0) == pool->size[i];
+  return global;
 }
 
 static int64_t workspace_bytes(const job *j) {
@@ -257,17 +256,21 @@ static void run_task(void *context, int64_t task, int thread) {
   char *memory = j->workspaces + thread * workspace_bytes(j);
   pool_space space;
   cvc_pool_carve(&j->pass, memory, &space);
-  if (j->planes)
+  if (j->spread)
+    spread_task(j, task);
+  else if (j->planes)
     planes_task(j, task, &space, memory + j->space_bytes);
-  else if (j->pass.backward)
-    backward_task(j, task, &space);
+  else if (j->pass.function)
+    cvc_pool_visit(
+        &j->pass, &space, task * j->block,
+        cvc_min((task + 1) * j->block, j->pass.n * cvc_pool_rows(&j->pass)));
   else
-    forward_task(j, task, &space);
+    scatter_task(j, task);
 }
 
 static job job_of(const cvc_pool *pool, bool backward) {
   const int64_t pixels = cvc_volume(pool->size), outs = cvc_volume(pool->out);
-  job j = {.pass = {.pool = pool,
+  job j = {.pass = {.pool = *pool,
                     .kernels = cvc_kernels_of(pool->dtype),
                     .function = function_of(pool, backward),
                     .backward = backward,
@@ -275,7 +278,17 @@ static job job_of(const cvc_pool *pool, bool backward) {
                     .c = pool->c,
                     .bytes = cvc_dtype_bytes(pool->dtype)},
            .planes = pool->layout == CVC_CHANNELS_FIRST};
-  if (j.planes) {
+  /* The stride of a single window means nothing; a long one makes all of dx
+   * a single period. */
+  for (int i = 0; i < 3; i++)
+    if (pool->out[i] == 1)
+      j.pass.pool.stride[i] = cvc_max(pool->stride[i], pool->size[i]);
+  j.spread =
+      j.planes && backward && pool->kind == CVC_POOL_AVERAGE && is_global(pool);
+  if (j.spread) {
+    j.block = cvc_ceil_div(TASK_ELEMENTS, pixels);
+    j.tasks = cvc_ceil_div(pool->n * pool->c, j.block);
+  } else if (j.planes) {
     j.block = cvc_min(BLOCK_PLANES, pool->n * pool->c);
     j.tasks = cvc_ceil_div(pool->n * pool->c, BLOCK_PLANES);
     j.pass.c = j.block;
@@ -285,20 +298,22 @@ static job job_of(const cvc_pool *pool, bool backward) {
     if (pool->kind == CVC_POOL_MAX)
       j.image_bytes[2] =
           cvc_round_up(outs * j.block * cvc_dtype_bytes(pool->index_dtype), 64);
-  } else if (backward) {
+  } else if (j.pass.function) {
+    const int64_t rows = cvc_max(pool->n, 1) * cvc_pool_rows(&j.pass);
+    const int64_t elements = pool->n * pool->c * (backward ? pixels : outs);
+    j.block = cvc_ceil_div(TASK_ELEMENTS, cvc_max(elements / rows, 1));
+    j.tasks = cvc_ceil_div(rows, j.block);
+  } else {
     j.block = cvc_ceil_div(TASK_ELEMENTS, pixels * pool->c);
     j.tasks =
         cvc_ceil_div(pool->n, j.block) * cvc_ceil_div(pool->c, BLOCK_CHANNELS);
-  } else {
-    j.block = cvc_ceil_div(TASK_ELEMENTS, pool->out[2] * pool->c);
-    j.tasks = cvc_ceil_div(pool->n * pool->out[0] * pool->out[1], j.block);
   }
   j.space_bytes = cvc_pool_carve(&j.pass, NULL, NULL);
   return j;
 }
 
 static int threads_of(const job *j, const cvc_call *call) {
-  const cvc_pool *pool = j->pass.pool;
+  const cvc_pool *pool = &j->pass.pool;
   const double taps = (double)cvc_volume(pool->kernel);
   const double work =
       (double)cvc_volume(pool->size) + taps * (double)cvc_volume(pool->out);
@@ -306,17 +321,23 @@ static int threads_of(const job *j, const cvc_call *call) {
                           work * (double)pool->n * (double)pool->c);
 }
 
-static int64_t scratch_bytes_of(const job *j, int threads) {
-  return cvc_pool_regions_bytes(j->pass.pool) + threads * workspace_bytes(j);
+static int64_t scratch_bytes_of(const cvc_pool *pool, const cvc_call *call) {
+  int64_t bytes = 0;
+  for (int backward = 0; backward < 2; backward++) {
+    const job j = job_of(pool, backward);
+    bytes = cvc_max(bytes, cvc_pool_axes_bytes(&j.pass) +
+                               threads_of(&j, call) * workspace_bytes(&j));
+  }
+  return bytes;
 }
 
-static cvc_status run(job *j, const cvc_call *call) {
-  const int threads = threads_of(j, call);
+static cvc_status run(job *j, const cvc_pool *pool, const cvc_call *call) {
   cvc_scratch scratch;
-  CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(j, threads)));
-  cvc_pool_set_regions(&j->pass, scratch.memory);
-  j->workspaces = (char *)scratch.memory + cvc_pool_regions_bytes(j->pass.pool);
-  cvc_status status = cvc_parallel(call, threads, j->tasks, run_task, j);
+  CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(pool, call)));
+  cvc_pool_set_axes(&j->pass, scratch.memory);
+  j->workspaces = (char *)scratch.memory + cvc_pool_axes_bytes(&j->pass);
+  cvc_status status =
+      cvc_parallel(call, threads_of(j, call), j->tasks, run_task, j);
   cvc_scratch_end(&scratch);
   return status;
 }
@@ -327,13 +348,7 @@ cvc_status cvc_pool_scratch(const cvc_pool *pool, int threads,
                             int64_t *scratch_bytes) {
   CVC_TRY(cvc_pool_check(pool));
   if (!scratch_bytes || threads < 0) return CVC_BAD_ARGUMENT;
-  const cvc_call call = {.threads = threads};
-  *scratch_bytes = 0;
-  for (int backward = 0; backward < 2; backward++) {
-    const job j = job_of(pool, backward);
-    *scratch_bytes =
-        cvc_max(*scratch_bytes, scratch_bytes_of(&j, threads_of(&j, &call)));
-  }
+  *scratch_bytes = scratch_bytes_of(pool, &(cvc_call){.threads = threads});
   return CVC_OK;
 }
 
@@ -359,11 +374,17 @@ static cvc_status check_arrays(const cvc_pool *pool, const void *x,
 
 static cvc_status check_positions(const cvc_pool *pool,
                                   const int64_t *positions) {
-  const uint64_t pixels = (uint64_t)cvc_volume(pool->size);
+  const uint64_t last = (uint64_t)cvc_volume(pool->size) - 1;
   const int64_t count = pool->n * pool->c * cvc_volume(pool->out);
-  for (int64_t i = 0; i < count; i++)
-    if ((uint64_t)positions[i] >= pixels) return CVC_BAD_ARGUMENT;
-  return CVC_OK;
+  int64_t i = 0;
+  uint64_t outside = 0; /* in its sign bit */
+  for (; i + CHECK_BLOCK <= count; i += CHECK_BLOCK)
+    for (int j = 0; j < CHECK_BLOCK; j++)
+      outside |=
+          (uint64_t)positions[i + j] | (last - (uint64_t)positions[i + j]);
+  for (; i < count; i++)
+    outside |= (uint64_t)positions[i] | (last - (uint64_t)positions[i]);
+  return outside >> 63 ? CVC_BAD_ARGUMENT : CVC_OK;
 }
 
 cvc_status cvc_pool_forward(const cvc_pool *pool, const void *x, void *y,
@@ -376,7 +397,7 @@ cvc_status cvc_pool_forward(const cvc_pool *pool, const void *x, void *y,
   j.pass.from = x;
   j.pass.to = y;
   j.pass.index = indices;
-  return run(&j, call);
+  return run(&j, pool, call);
 }
 
 cvc_status cvc_pool_backward(const cvc_pool *pool, const void *dy,
@@ -394,5 +415,5 @@ cvc_status cvc_pool_backward(const cvc_pool *pool, const void *dy,
   j.pass.from = dy;
   j.pass.to = dx;
   j.pass.index = (void *)indices;
-  return run(&j, call);
+  return run(&j, pool, call);
 }

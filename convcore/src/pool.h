@@ -2,64 +2,93 @@
 #ifndef CVC_POOL_H
 #define CVC_POOL_H
 
-#include "conv.h"
+#include "internal.h"
 
-enum { BYTE_TAPS = 256 }; /* taps that a byte can number */
+/**
+ * One tap of an axis. Its source index in period m is m*step + offset, inside
+ * the source for first <= m < last; the window is that of output m + output.
+ */
+typedef struct pool_tap {
+  int64_t number, offset, first, last, output;
+} pool_tap;
 
-/** Tables of one thread, in scratch. */
+/**
+ * One axis of a pass: its targets are the outputs, or backward the elements of
+ * dx. Target i is in phase i % phases of period i / phases; all targets of a
+ * phase have the same taps, but for those outside the source. Forward there is
+ * one phase, backward one for each remainder modulo the stride.
+ */
+typedef struct pool_axis {
+  int64_t targets, phases, sources, step;
+  pool_tap *taps; /* in the order of their sources, */
+  int64_t *begin; /* those of phase f: begin[f]..begin[f + 1] - 1 */
+  /* Outputs whose average divides by the number of all taps. */
+  int64_t full_first, full_last;
+} pool_axis;
+
+/** Periods first..first+count-1 of the first `phases` phases of an axis, all
+ * with the same valid taps and divisors. */
+typedef struct pool_run {
+  int64_t phases, first, count;
+} pool_run;
+
+/** Tables of one thread, in scratch: of a segment, tap by tap. */
 typedef struct pool_space {
-  ptrdiff_t *offset;   /* [taps] of the valid taps, from the first, elements */
-  ptrdiff_t *position; /* [taps] the same in pixels */
-  ptrdiff_t *by_tap;   /* [BYTE_TAPS] offset by tap number */
-  int32_t *tap;        /* [taps] number of each valid tap */
-  int32_t *row;        /* [BLOCK_PIXELS][c] maxima of a segment */
+  ptrdiff_t *offset;   /* from the first tap, in elements */
+  ptrdiff_t *position; /* the same in pixels */
+  ptrdiff_t *end;      /* [targets of a period] */
+  double *weight;      /* 1 / the divisor of the tap's window */
+  int32_t *tap;        /* its number */
+  int32_t *row;        /* [POOL_BLOCK_PIXELS][c] maxima of a row */
 } pool_space;
 
-/** Neighbouring output pixels with the same valid taps and divisor. */
+/** Neighbouring targets with the same valid taps and divisors. */
 typedef struct pool_segment {
   cvc_window window;
-  int64_t x, y;     /* elements before the first valid tap; before the output */
-  int64_t position; /* of the first valid tap in its plane */
-  double divisor;
+  int64_t x, y;     /* elements before the first source; before the target */
+  int64_t position; /* of the first source in its plane */
+  double divisor;   /* of a forward pass */
 } pool_segment;
 
 typedef struct pool_pass pool_pass;
 
-/** What a pass does with each segment of a row. */
+/** What a pass does with each segment. */
 typedef void (*pool_function)(const pool_pass *pass, const pool_space *space,
                               const pool_segment *segment);
 
 /** A pass on n channels-last images with c channels. */
 struct pool_pass {
-  const cvc_pool *pool;
+  cvc_pool pool;
   const cvc_kernels *kernels;
   pool_function function;
   bool backward;
-  int64_t n, c, bytes;       /* bytes of an element */
-  const void *from;          /* x or dy */
-  void *to;                  /* y or dx */
-  void *index;               /* not written by a backward pass */
-  const cvc_region *regions; /* of the outputs of a row */
-  int64_t n_regions;
-  int64_t whole; /* so many windows of a row end inside the padded input */
+  int64_t n, c, bytes; /* bytes of an element */
+  const void *from;    /* x or dy */
+  void *to;            /* y or dx */
+  void *index;         /* not written by a backward pass */
+  pool_axis axes[3];
 };
 
-cvc_axis cvc_pool_axis(const cvc_pool *pool, int i);
+enum { POOL_BLOCK_PIXELS = 4096 }; /* of a row; bounds the working memory */
 
-/** The valid taps of one output of an axis. */
-cvc_region cvc_pool_taps(const cvc_axis *axis, int64_t output);
+/** Taps of a window of axis i that lie inside the input. */
+int64_t cvc_pool_valid_taps(const cvc_pool *pool, int i, int64_t output);
 
 /** Carve a thread's tables from `memory`; their size in bytes. */
 int64_t cvc_pool_carve(const pool_pass *pass, char *memory, pool_space *space);
 
-/** Bytes of pass->regions; fill them. */
-int64_t cvc_pool_regions_bytes(const cvc_pool *pool);
-void cvc_pool_set_regions(pool_pass *pass, cvc_region *regions);
+/** Bytes of the tables of pass->axes; carve and fill them. */
+int64_t cvc_pool_axes_bytes(const pool_pass *pass);
+void cvc_pool_set_axes(pool_pass *pass, char *memory);
 
-/** Call the pass's function for the outputs of row (d, h) of an image, and
- * `channels` channels from c. */
-void cvc_pool_visit_row(const pool_pass *pass, const pool_space *space,
-                        int64_t image, int64_t d, int64_t h, int64_t c,
-                        int64_t channels);
+/** What the average of an output divides by; pass->axes are set. */
+double cvc_pool_divisor(const pool_pass *pass, const int64_t output[3]);
+
+/** Rows of periods of an image. */
+int64_t cvc_pool_rows(const pool_pass *pass);
+
+/** Call the pass's function for rows first..last-1 of periods of all images. */
+void cvc_pool_visit(const pool_pass *pass, const pool_space *space,
+                    int64_t first, int64_t last);
 
 #endif /* CVC_POOL_H */

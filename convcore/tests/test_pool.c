@@ -32,6 +32,13 @@ static const pool_case cases[] = {
     {1, 3, {1,1,7}, {1,1,2}, {1,1,2}, {0,0,0}, {0,0,3}, {1,1,4}, true},
     /* windows of padding alone: no maximum, an average of 0 */
     {1, 3, {1,2,3}, {1,2,2}, {1,1,1}, {0,4,3}, {0,3,4}, {1,1,1}, false, true},
+    /* one window: with all elements, with padding, without some */
+    {3, 70, {1,7,7}, {1,7,7}, {1,1,1}, {0,0,0}, {0,0,0}, {1,1,1}, false},
+    {2, 5, {2,5,6}, {2,7,8}, {1,1,1}, {0,1,1}, {0,1,1}, {1,1,1}, false},
+    {2, 20, {1,6,7}, {1,5,5}, {1,3,3}, {0,0,0}, {0,0,0}, {1,1,1}, false},
+    /* stride beyond the window and beyond the input, blocks of channels */
+    {2, 131, {1,8,9}, {1,2,1}, {1,5,3}, {0,1,0}, {0,1,0}, {1,1,1}, false},
+    {2, 3, {1,3,4}, {1,4,3}, {1,4,5}, {0,2,1}, {0,2,1}, {1,1,1}, false},
     {0, 4, {1,4,4}, {1,2,2}, {1,2,2}, {0,0,0}, {0,0,0}, {1,1,1}, false},
 };
 /* clang-format on */
