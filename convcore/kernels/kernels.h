@@ -42,6 +42,41 @@ typedef struct cvc_tile {
   int relu, accumulate;
 } cvc_tile;
 
+/**
+ * A tile whose a has the lanes of b, of any number of rows and columns:
+ *
+ *   c[i][j] = sum over q < runs, t < length of
+ *             a[a_run[q] + i*a_row + t*a_step + j] *
+ *             b[b_run[q] + t*b_step + j]
+ *
+ * The rows are pixels, a run is a row of taps. From one vector of columns to
+ * the next, b moves by b_vector; where columns are no multiple of the vector
+ * length, the last vector is that of the last columns.
+ *
+ * As `gradient`, c is given and the kernel adds to b, in whole vectors, and to
+ * bias, if any, which moves as b does:
+ *
+ *   b[b_run[q] + t*b_step + j] += sum over i < rows of
+ *                                 a[a_run[q] + i*a_row + t*a_step + j] *
+ * c[i][j] bias[j] += sum over i < rows of c[i][j]
+ */
+typedef struct cvc_depthwise {
+  cvc_tile tile;
+  ptrdiff_t b_vector;
+  /* The stride when a_row = stride * a_step, CVC_WINDOWS has it for this
+   * length, and there is at least one vector of columns: then rows and taps
+   * meet in the same pixels, and the terms of the first and last of those are
+   * left out where the pixels are absent. Else 0. */
+  int window;
+  ptrdiff_t absent_left, absent_right;
+  bool gradient;
+  ptrdiff_t ahead; /* request memory so many elements before its use; or 0 */
+} cvc_depthwise;
+
+/* Lengths and strides of windows that have a loop of their own. */
+#define CVC_WINDOWS(X) X(1, 1) X(2, 1) X(3, 1) X(3, 2) X(5, 1) X(5, 2) X(7, 1)
+#define CVC_WINDOW(length, stride) (2 * (length) + (stride))
+
 /* Longer chains of float32 sums err by more than 6e-7 of the largest result. */
 #define CVC_CHUNK 96
 
@@ -97,8 +132,7 @@ typedef struct cvc_winograd_filter {
 /* One line a kernel: return type, name, arguments. */
 #define CVC_KERNELS(X)                                                       \
   X(void, tile, (const cvc_tile *tile))                                      \
-  /* a lane by lane: a[a_run[q] + i*a_row + t*a_step + j]; any rows */       \
-  X(void, depthwise, (const cvc_tile *tile))                                 \
+  X(void, depthwise, (const cvc_depthwise *depthwise))                       \
   X(void, winograd_input, (const cvc_winograd_input *tile))                  \
   /* 0 when a result is infinite or NaN before bias and residual */          \
   X(int, winograd_output, (const cvc_winograd_output *tile))                 \

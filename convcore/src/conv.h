@@ -78,7 +78,8 @@ cvc_status cvc_choose(const cvc_conv *conv, cvc_pass pass, cvc_choice *choice);
 /* ------------------------------------------------------- conv_pack.c */
 
 /** Produced channels are packed in panels of `nr`, the last one as wide as
- * it needs to be, in whole vectors. */
+ * it needs to be, in whole vectors. Depthwise they are packed in panels of one
+ * vector, the last of which has the last channels, if there are so many. */
 static inline int64_t cvc_panels(int64_t produced, const cvc_kernels *kernels) {
   return cvc_ceil_div(produced, kernels->nr);
 }
@@ -175,6 +176,10 @@ void cvc_direct_rectangle(const cvc_conv_job *job, cvc_pass pass, void *scratch,
 
 int64_t cvc_weight_scratch(const cvc_conv *conv, int threads, bool im2col);
 cvc_status cvc_weight_backward(const cvc_conv_job *job, bool im2col);
+
+/* conv_depthwise.c: all passes */
+int64_t cvc_depthwise_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
+cvc_status cvc_depthwise_run(const cvc_conv_job *job, cvc_pass pass);
 
 /* conv_im2col.c: forward and backward-data, and the matrix itself */
 int64_t cvc_im2col_scratch(const cvc_conv *conv, cvc_pass pass, int threads);

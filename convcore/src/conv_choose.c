@@ -279,8 +279,9 @@ static int options_of(const cvc_conv *conv, cvc_pass pass, option *options) {
 cvc_status cvc_choose(const cvc_conv *conv, cvc_pass pass, cvc_choice *choice) {
   if (pass == CVC_BACKWARD_WEIGHT) {
     if (conv->algorithm == CVC_WINOGRAD) return CVC_UNSUPPORTED;
-    *choice = (cvc_choice){
-        .algorithm = conv->algorithm == CVC_IM2COL ? CVC_IM2COL : CVC_DIRECT};
+    const bool im2col = conv->algorithm == CVC_IM2COL;
+    *choice = (cvc_choice){.algorithm = im2col ? CVC_IM2COL : CVC_DIRECT,
+                           .depthwise = !im2col && cvc_is_depthwise(conv)};
     return CVC_OK;
   }
   option options[CVC_MAX_CANDIDATES];

@@ -17,7 +17,6 @@ typedef struct direct {
   cvc_pass pass;
   const cvc_kernels *kernels;
   cvc_channels ch;
-  bool depthwise;
   const void *source;
   void *target;
   int64_t bytes;                            /* of an element */
@@ -122,12 +121,7 @@ static void run_rectangle(const direct *d, cvc_tile *tile, int64_t rows,
     tile->a = cvc_at_const(a, line * a_line, d->bytes);
     tile->c = cvc_at(c, c_at, d->bytes);
     tile->residual = residual ? cvc_at_const(residual, c_at, d->bytes) : NULL;
-    if (d->depthwise) {
-      tile->rows = (int)length; /* a run is one tap: set_runs */
-      d->kernels->depthwise(tile);
-    } else {
-      cvc_run_tiles(d->kernels, tile, length, d->bytes);
-    }
+    cvc_run_tiles(d->kernels, tile, length, d->bytes);
   }
 }
 
@@ -141,8 +135,7 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
   const int64_t image = plane / axis[0].count, od = plane % axis[0].count;
   const int64_t width = cvc_panel_width(d->ch.produced, panel, d->kernels);
   const int64_t first_channel = group * d->ch.produced + panel * d->kernels->nr;
-  const int64_t source_channel =
-      d->depthwise ? first_channel : group * d->ch.reduced;
+  const int64_t source_channel = group * d->ch.reduced;
   cvc_region depth;
   cvc_axis_regions(&axis[0], od, od + 1, &depth);
 
@@ -244,9 +237,8 @@ static void make_line(direct *d, int64_t pixels) {
 static void set_blocks(direct *d) {
   const int64_t mr = d->kernels->mr, threads = d->job->threads;
   const int64_t rows = d->axis[1].count, columns = d->axis[2].count;
-  const int64_t channels = d->depthwise ? d->source_channels : d->ch.reduced;
   const int64_t row_bytes = columns * d->axis[2].source_step *
-                            d->axis[1].source_step * channels * d->bytes;
+                            d->axis[1].source_step * d->ch.reduced * d->bytes;
   const int64_t enough = threads > 1 ? 4 * threads : 1;
 
   d->block_planes = d->block_rows = 1;
@@ -295,7 +287,6 @@ static direct direct_of(const cvc_conv_job *job, cvc_pass pass) {
               .pass = pass,
               .kernels = cvc_kernels_of(conv->dtype),
               .ch = cvc_packed_channels(conv, pass, job->choice),
-              .depthwise = job->choice.depthwise,
               .source = forward ? job->x : job->y,
               .target = job->target,
               .bytes = cvc_dtype_bytes(conv->dtype),

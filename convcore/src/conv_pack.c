@@ -27,6 +27,12 @@ static int64_t packed_taps(const cvc_conv *conv, cvc_pass pass,
   return gradient_columns(pass, choice) ? 1 : cvc_volume(conv->kernel);
 }
 
+/** Columns of a full panel. */
+static int64_t panel_columns(const cvc_conv *conv, cvc_choice choice) {
+  const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
+  return choice.depthwise ? kernels->vector_length : kernels->nr;
+}
+
 /** Offset of a panel from the first one, in elements. */
 static int64_t panel_offset(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice, int64_t group, int64_t panel) {
@@ -34,7 +40,7 @@ static int64_t panel_offset(const cvc_conv *conv, cvc_pass pass,
   const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
   const int64_t depth = ch.reduced * packed_taps(conv, pass, choice);
   const int64_t width = cvc_round_up(ch.produced, kernels->vector_length);
-  return depth * (group * width + panel * kernels->nr);
+  return depth * (group * width + panel * panel_columns(conv, choice));
 }
 
 /** All panels, rounded up to 64 bytes; in elements. */
@@ -69,7 +75,7 @@ static cvc_packed header_of(const cvc_conv *conv, cvc_pass pass,
                       .format = (uint16_t)format,
                       .dtype = (uint16_t)conv->dtype,
                       .pass = (uint16_t)pass,
-                      .nr = (uint16_t)cvc_kernels_of(conv->dtype)->nr,
+                      .nr = (uint16_t)panel_columns(conv, choice),
                       .reduced = ch.reduced,
                       .produced = ch.produced,
                       .groups = ch.groups,
@@ -176,8 +182,12 @@ static void pack_task(void *context, int64_t task, int thread) {
   pack_panel panel = {.panel = task / p->parts % p->panels,
                       .group = task / p->parts / p->panels,
                       .reduced = ch.reduced};
-  const int64_t first = panel.panel * kernels->nr;
-  panel.width = cvc_panel_width(ch.produced, panel.panel, kernels);
+  const int64_t full = panel_columns(p->conv, p->choice);
+  int64_t first = panel.panel * full;
+  if (p->choice.depthwise)
+    first = cvc_max(cvc_min(first, ch.produced - full), 0);
+  panel.width =
+      cvc_min(full, cvc_round_up(ch.produced - first, kernels->vector_length));
   panel.columns = cvc_min(panel.width, ch.produced - first);
   panel.to = (void *)cvc_packed_panel(conv, p->pass, p->choice, p->packed,
                                       panel.group, panel.panel);
@@ -218,7 +228,7 @@ cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
       .choice = choice,
       .w = w,
       .packed = packed,
-      .panels = cvc_panels(ch.produced, cvc_kernels_of(conv->dtype)),
+      .panels = cvc_ceil_div(ch.produced, panel_columns(conv, choice)),
       .parts = cvc_ceil_div(ch.reduced, TASK_CHANNELS),
       .taps = taps,
       .group_stride = k * c * taps,

@@ -28,7 +28,6 @@
 /** What the rows of a tile are. */
 typedef enum way {
   BY_TAP,    /* input channels of one tap */
-  BY_LANE,   /* depthwise: one tap, channels in the lanes */
   BY_ROW,    /* few channels: those of all taps of one filter row, which are
                 neighbours in x once a copy of it has padding */
   BY_COLUMNS /* im2col: channels of all taps, gathered */
@@ -61,7 +60,6 @@ typedef struct workspace {
 
 static way way_of(const cvc_conv *conv, bool im2col) {
   if (im2col) return BY_COLUMNS;
-  if (cvc_is_depthwise(conv)) return BY_LANE;
   const bool few = conv->groups == 1 && conv->c <= FEW_CHANNELS;
   const bool plane = conv->size[0] == 1 && conv->kernel[0] == 1 &&
                      !conv->pad_before[0] && !conv->pad_after[0];
@@ -99,8 +97,7 @@ static weight weight_of(const cvc_conv *conv, bool im2col) {
               .bytes = cvc_dtype_bytes(conv->dtype),
               .taps = cvc_volume(conv->kernel),
               .granules = cvc_granules(conv->n)};
-  w.ch = cvc_packed_channels(conv, CVC_FORWARD,
-                             (cvc_choice){.depthwise = w.way == BY_LANE});
+  w.ch = cvc_conv_channels(conv, CVC_FORWARD);
   cvc_conv_out(conv, w.out);
   w.pixels = cvc_volume(w.out);
   w.rows = w.taps * w.ch.reduced + 1;
@@ -219,20 +216,6 @@ static void view_samples(const weight *w, const workspace *space,
   view->step = view->width;
 }
 
-/** One tap of a depthwise filter, row by row of pixels: the second level of
- * the sum. */
-static void run_depthwise(const weight *w, cvc_tile tile) {
-  const int64_t runs = tile.runs;
-  tile.rows = 1;
-  tile.runs = cvc_min(runs, 1); /* none: zeros */
-  for (int64_t q = 0; q < cvc_max(runs, 1); q++) {
-    w->kernels->depthwise(&tile);
-    tile.accumulate = true;
-    tile.a_run++;
-    tile.b_run++;
-  }
-}
-
 /** Channels [begin, end) of one tap: the pixels of the samples in as few runs
  * as possible. */
 static void run_tap(const weight *w, const workspace *space, int64_t tap,
@@ -281,14 +264,9 @@ static void run_tap(const weight *w, const workspace *space, int64_t tap,
   tile->runs = runs;
   tile->a = cvc_at_const(
       w->job->x,
-      sample * conv->c * cvc_volume(size) +
-          (w->way == BY_LANE ? view->first
-                             : view->group * w->ch.reduced + begin),
+      sample * conv->c * cvc_volume(size) + view->group * w->ch.reduced + begin,
       w->bytes);
-  if (w->way == BY_LANE)
-    run_depthwise(w, *tile);
-  else
-    cvc_run_tiles(w->kernels, tile, end - begin, w->bytes);
+  cvc_run_tiles(w->kernels, tile, end - begin, w->bytes);
 }
 
 /** The same through blocks of im2col columns of one sample. */
