@@ -33,7 +33,9 @@ def test_example(example, capsys):
 
 
 def test_examples_are_found():
-    assert {"convcore.model.Model", "convcore.nn.Module"} <= {e.name for e in EXAMPLES}
+    assert {"convcore.model.Model", "convcore.nn.module.Module"} <= {
+        e.name for e in EXAMPLES
+    }
 
 
 def test_readme(tmp_path, monkeypatch, capsys):

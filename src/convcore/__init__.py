@@ -42,6 +42,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "threads",
+    "vjp",
     *_MODULES,
     *_FUNCTIONS,
 ]
@@ -53,6 +54,7 @@ if TYPE_CHECKING:  # what __getattr__ gives
     from . import nn as nn
     from . import optim as optim
     from . import reference as reference
+    from .derivatives import vjp as vjp
     from .model import Model
 
 
@@ -63,6 +65,10 @@ def __getattr__(name):
         from .model import Model
 
         return Model
+    if name == "vjp":
+        from .derivatives import vjp
+
+        return vjp
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

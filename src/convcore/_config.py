@@ -11,9 +11,8 @@ from . import _core
 PRECISIONS = ("highest", "high", "medium")
 MAX_THREADS = 1024
 
-_default_precision = "highest"
-# None: the default of the process.
-_threads: ContextVar[int | None] = ContextVar("threads", default=None)
+# 0: the default of the process.
+threads_here: ContextVar[int] = ContextVar("threads", default=0)
 
 
 def set_num_threads(n: int) -> None:
@@ -30,22 +29,22 @@ def get_num_threads() -> int:
     Without `set_num_threads` and `threads`: ``OMP_NUM_THREADS``, else the
     CPUs this process may use (affinity and cgroup quota).
     """
-    return _threads.get() or _core.default_threads()
+    return threads_here.get() or _core.default_threads()
 
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
     """Use `n` threads inside a ``with`` block, in this thread or task alone."""
-    token = _threads.set(_check_threads(n))
+    token = threads_here.set(_check_threads(n))
     try:
         yield
     finally:
-        _threads.reset(token)
+        threads_here.reset(token)
 
 
 def call_threads() -> int:
     """Thread count to pass to compiled code; 0 is the process's default."""
-    return _threads.get() or 0
+    return threads_here.get()
 
 
 def set_float32_precision(precision: str) -> None:
@@ -57,15 +56,14 @@ def set_float32_precision(precision: str) -> None:
         Largest error relative to the largest result, on normal data:
         3e-6, 2e-5, 2e-2. A plan keeps the one it was built with.
     """
-    global _default_precision
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, not {precision!r}")
-    _default_precision = precision
+    _core.set_precision(precision)
 
 
 def get_float32_precision() -> str:
     """Error class of float32 results."""
-    return _default_precision
+    return _core.get_precision()
 
 
 def config() -> dict[str, object]:

@@ -6,11 +6,13 @@ size; they are checked, never copied. Calls release the GIL, and on the main
 thread answer Ctrl-C.
 """
 
+cimport cython
+from cpython.contextvars cimport get_value
 from cpython.exc cimport PyErr_Occurred
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
-from libc.string cimport memmove, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.stdlib cimport posix_memalign
 
 cimport numpy as cnp
@@ -68,6 +70,22 @@ cdef int check(cvc_status status) except -1:
         name = os.environ.get("CONVCORE_ISA")
         raise ValueError(f"{cvc_status_text(status).decode()}: {name!r}")
     raise ValueError(cvc_status_text(status).decode())
+
+
+# --------------------------------------------------------------- precision
+
+cdef cvc_precision precision = CVC_HIGHEST
+
+
+def get_precision():
+    """Error class of float32 results."""
+    return PRECISION_NAMES[precision]
+
+
+def set_precision(str name):
+    """Set it, for the whole process."""
+    global precision
+    precision = <cvc_precision>PRECISIONS[name]
 
 
 # ----------------------------------------------------------------- scratch
@@ -247,4 +265,5 @@ def set_default_threads(int n):
 
 
 include "_core_operations.pxi"
+include "_core_calls.pxi"
 include "_core_plan.pxi"

@@ -4,6 +4,7 @@ cdef dict LAYOUTS = {"first": CVC_CHANNELS_FIRST, "last": CVC_CHANNELS_LAST}
 cdef dict PRECISIONS = {
     "highest": CVC_HIGHEST, "high": CVC_HIGH, "medium": CVC_MEDIUM,
 }
+cdef dict PRECISION_NAMES = {number: name for name, number in PRECISIONS.items()}
 cdef dict ACTIVATIONS = {None: CVC_ACTIVATION_NONE, "relu": CVC_ACTIVATION_RELU}
 cdef dict ALGORITHMS = {
     "auto": CVC_AUTO, "direct": CVC_DIRECT, "im2col": CVC_IM2COL,
@@ -39,6 +40,7 @@ cdef class Conv:
     """A convolution: `cvc_conv`."""
 
     cdef cvc_conv conv
+    cdef int64_t out[3]
     cdef int64_t x_size, y_size
     cdef int64_t w_size[2]  # as passed to forward and backward_data
     cdef int scratch_threads[3]  # of each pass: threads of the last call,
@@ -66,11 +68,10 @@ cdef class Conv:
         read_axes(pad_after, conv.pad_after)
         read_axes(dilation, conv.dilation)
 
-        cdef int64_t out[3]
-        check(cvc_conv_output_size(conv, out))
-        self.output_size = (out[0], out[1], out[2])
+        check(cvc_conv_output_size(conv, self.out))
+        self.output_size = (self.out[0], self.out[1], self.out[2])
         self.x_size = n * c * volume(conv.size)
-        self.y_size = n * k * volume(out)
+        self.y_size = n * k * volume(self.out)
         self.w_size[0] = self.w_size[1] = self.plain_size()
         if packed:
             check(cvc_conv_packed_size(conv, CVC_FORWARD, &self.w_size[0]))
@@ -129,10 +130,19 @@ cdef class Conv:
             status = cvc_conv_pack(&self.conv, which, w_data, packed_data, &call)
         check(status)
 
-    def forward(self, x, w, bias, residual, y, int threads=0):
-        """y = activation(conv(x, w) + bias + residual)."""
+    cdef int run_forward(
+        self, const void *x, const void *w, const void *bias, const void *residual,
+        void *y, int threads,
+    ) except -1:
         cdef cvc_call call
         cdef cvc_status status
+        self.begin(&call, threads, CVC_FORWARD)
+        with nogil:
+            status = cvc_conv_forward(&self.conv, x, w, bias, residual, y, &call)
+        return finish(&call, status)
+
+    def forward(self, x, w, bias, residual, y, int threads=0):
+        """y = activation(conv(x, w) + bias + residual)."""
         cdef cvc_dtype dtype = self.conv.dtype
         cdef const void *x_data = data(x, "x", dtype, self.x_size)
         cdef const void *w_data = data(w, "w", dtype, self.w_size[0])
@@ -140,11 +150,39 @@ cdef class Conv:
         cdef const void *residual_data = optional(
             residual, "residual", dtype, self.y_size)
         cdef void *y_data = data(y, "y", dtype, self.y_size, True)
-        self.begin(&call, threads, CVC_FORWARD)
-        with nogil:
-            status = cvc_conv_forward(
-                &self.conv, x_data, w_data, bias_data, residual_data, y_data, &call)
-        finish(&call, status)
+        self.run_forward(x_data, w_data, bias_data, residual_data, y_data, threads)
+
+    cdef int result_shape(self, int axes, cnp.npy_intp *shape) noexcept:
+        """Logical shape of y in so many axes; its rank."""
+        cdef int i
+        shape[0], shape[1] = self.conv.n, self.conv.k
+        for i in range(axes):
+            shape[2 + i] = self.out[3 - axes + i]
+        return axes + 2
+
+    cdef bint gives(self, object array) noexcept:
+        """Whether y has the shape of the array."""
+        cdef cnp.npy_intp shape[5]
+        cdef int i, ndim = self.result_shape(cnp.PyArray_NDIM(array) - 2, shape)
+        for i in range(ndim):
+            if cnp.PyArray_DIM(array, i) != shape[i]:
+                return False
+        return True
+
+    cdef cnp.ndarray empty(self, int axes):
+        """A new y in the memory order of the descriptor."""
+        cdef cnp.npy_intp shape[5], strides[5], step
+        cdef int i, axis, dtype = TYPE_NUMBERS[<int>self.conv.dtype]
+        cdef int ndim = self.result_shape(axes, shape)
+        if self.conv.layout == CVC_CHANNELS_FIRST:
+            return cnp.PyArray_EMPTY(ndim, shape, dtype, 0)
+        step = 4 if self.conv.dtype == CVC_F32 else 8
+        for i in range(ndim):  # in memory: N, space, C
+            axis = 1 if i == 0 else 0 if i == ndim - 1 else ndim - i
+            strides[axis] = step
+            step *= shape[axis]
+        return cnp.PyArray_New(
+            cnp.ndarray, ndim, shape, dtype, strides, NULL, 0, 0, None)
 
     def backward_data(self, dy, w, dx, int threads=0):
         """dx = gradient with respect to x."""

@@ -21,11 +21,28 @@ def add_gradients(loss, wrt):
         on. They start from a new input of the graph, the last one: the
         gradient of the loss itself (1 for a plain gradient).
     """
-    graph = loss.graph
+    seed = loss.graph.input(loss.shape, loss.dtype, "loss_gradient")
+    return backpropagate(loss.graph, {loss: seed}, wrt)
+
+
+def backpropagate(graph, seeds, wrt):
+    """Add the nodes that carry gradients back from several values.
+
+    Parameters
+    ----------
+    graph : Graph
+    seeds : dict of Value -> Value
+        The gradients to begin with.
+    wrt : sequence of Value
+
+    Returns
+    -------
+    dict of Value -> Value
+        As `add_gradients` gives.
+    """
     forward = list(graph.nodes)
     active = _depends_on(forward, wrt)
-    seed = graph.input(loss.shape, loss.dtype, "loss_gradient")
-    gradients = {loss: seed}
+    gradients = dict(seeds)
     for node in reversed(forward):
         grads = [gradients.get(y) for y in node.outputs]
         if all(grad is None for grad in grads):

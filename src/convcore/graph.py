@@ -7,6 +7,7 @@ import numpy as np
 
 from . import functional as F
 from .ops.base import OPERATORS, Spec, Traced
+from .ops.slices import index
 
 _FORMAT = 1
 
@@ -29,25 +30,94 @@ class Tensor(Traced):
     def ndim(self):
         return len(self.shape)
 
+    @property
+    def batched(self):
+        return self.graph.batched
+
     def size(self, dim=None):
         """The shape, or its entry `dim`, as in torch."""
         return self.shape if dim is None else self.shape[dim]
 
     def __add__(self, other):
-        if not isinstance(other, Tensor):
-            return NotImplemented
         return F.add(self, other)
+
+    def __radd__(self, other):
+        return F.add(other, self)
+
+    def __sub__(self, other):
+        return F.sub(self, other)
+
+    def __rsub__(self, other):
+        return F.sub(other, self)
+
+    def __mul__(self, other):
+        return F.mul(self, other)
+
+    def __rmul__(self, other):
+        return F.mul(other, self)
+
+    def __truediv__(self, other):
+        return F.div(self, other)
+
+    def __rtruediv__(self, other):
+        return F.div(other, self)
+
+    def __neg__(self):
+        return F.mul(self, -1.0)
+
+    def __matmul__(self, other):
+        return F.matmul(self, other)
+
+    def __getitem__(self, key):
+        """Parts by ints, slices, None and ..., as of a NumPy array."""
+        return index(self, key)
 
     def relu(self):
         return F.relu(self)
+
+    def sigmoid(self):
+        return F.sigmoid(self)
+
+    def tanh(self):
+        return F.tanh(self)
+
+    def softmax(self, dim):
+        return F.softmax(self, dim)
+
+    def mean(self, dim=None, keepdim=False):
+        return F.mean(self, dim, keepdim)
+
+    def sum(self, dim=None, keepdim=False):
+        return F.sum(self, dim, keepdim)
+
+    def amax(self, dim=None, keepdim=False):
+        return F.amax(self, dim, keepdim)
+
+    def permute(self, *dims):
+        """Dimensions in another order, as ints or one tuple."""
+        return F.permute(self, _as_one(dims))
+
+    def transpose(self, dim0, dim1):
+        return F.transpose(self, dim0, dim1)
+
+    def squeeze(self, dim=None):
+        return F.squeeze(self, dim)
+
+    def unsqueeze(self, dim):
+        return F.unsqueeze(self, dim)
+
+    def split(self, split_size_or_sections, dim=0):
+        return F.split(self, split_size_or_sections, dim)
+
+    def chunk(self, chunks, dim=0):
+        return F.chunk(self, chunks, dim)
 
     def flatten(self, start_dim=0, end_dim=-1):
         return F.flatten(self, start_dim, end_dim)
 
     def reshape(self, *shape):
         """Another shape, as ints or one tuple; the batch comes first."""
-        given_as_one = len(shape) == 1 and hasattr(shape[0], "__iter__")
-        return F.reshape(self, shape[0] if given_as_one else shape)
+        return F.reshape(self, _as_one(shape))
 
     view = reshape
 
@@ -60,6 +130,13 @@ class Tensor(Traced):
         raise TypeError(
             "a traced value has no elements: forward() is run once, with shapes only"
         )
+
+    __array_ufunc__ = __array__  # array + value too
+
+
+def _as_one(ints):
+    """Ints that were given one by one, or as one sequence."""
+    return ints[0] if len(ints) == 1 and hasattr(ints[0], "__iter__") else ints
 
 
 class Value(Tensor):
@@ -184,6 +261,8 @@ class Graph:
 
     Attributes
     ----------
+    batched : bool
+        Whether first dimensions are the batch, of which a network knows no size.
     inputs : list of Value
     parameters : dict of str -> Value
         By `state_dict` key; keys of one shared parameter have the same value.
@@ -193,7 +272,8 @@ class Graph:
         Inner values by the path of their module.
     """
 
-    def __init__(self):
+    def __init__(self, batched=True):
+        self.batched = batched
         self.inputs = []
         self.parameters = {}
         self.nodes = []

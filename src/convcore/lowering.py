@@ -1,6 +1,8 @@
 """Lowering: the nodes of a graph as steps on buffers.
 
-A value of rank >= 3 is channels-last in memory, its shape is logical.
+A value of rank >= 3 is channels-last in memory, its shape is logical. In the
+order of their shape ("row-major") are parameters, gradients of weights, and
+what is computed of these alone, element by element.
 """
 
 from math import prod
@@ -8,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .ops.base import spec_of
+from .ops.base import Operator, Spec, spec_of
+from .ops.memory import is_row_major, memory_shape
 from .passes import round_up
 
 SEGMENTS = ("prepare", "forward", "backward", "update")
@@ -55,8 +58,50 @@ class Operand(NamedTuple):
         return self.offset == 0 and self.size == self.buffer.size
 
 
+class View(NamedTuple):
+    """How a step of Python sees an operand: as an array of logical shape."""
+
+    spec: Spec
+    row_major: bool
+
+    def of(self, array):
+        """The view of a flat array."""
+        shape = self.spec.shape
+        if self.row_major or len(shape) < 3:
+            return array.reshape(shape)
+        return np.moveaxis(array.reshape(memory_shape(shape)), -1, 1)
+
+
+class NumpyStep(NamedTuple):
+    """Descriptor of a step that Python computes."""
+
+    operator: Operator
+    attrs: dict[str, Any]
+    inputs: tuple[View | None, ...]
+    outputs: tuple[View | None, ...]
+
+    def run(self, arrays):
+        """Compute with flat arrays in the order of the operands."""
+        views = [*self.inputs, *self.outputs]
+        seen = [
+            None if array is None else view.of(array)
+            for view, array in zip(views, arrays, strict=True)
+        ]
+        inputs, outputs = seen[: len(self.inputs)], seen[len(self.inputs) :]
+        if len(outputs) == 1:
+            self.operator.compute(tuple(inputs), self.attrs, outputs[0])
+            return
+        results = self.operator.compute(tuple(inputs), self.attrs)
+        for y, result in zip(outputs, results, strict=True):
+            if y is not None:
+                y[...] = result
+
+
 class Step(NamedTuple):
-    """One call of the C library; kinds and descriptors are those of _core.Plan."""
+    """One call of the C library; kinds and descriptors are those of _core.Plan.
+
+    The kind "numpy" is a call of Python's, its descriptor a `NumpyStep`.
+    """
 
     kind: str
     operands: tuple[Operand | None, ...]
@@ -92,8 +137,10 @@ class Lowering:
         self._pack_weights = pack_weights
         self._precision = precision
         self._given, self._copies = {}, []
+        self._row_major, self._turned = _row_major(graph), {}
         for value, buffer in bound:
-            if self._given.setdefault(value, buffer) is not buffer:
+            ordered = self._in_order(value, self._expected(value, buffer))
+            if not ordered or self._given.setdefault(value, buffer) is not buffer:
                 self._copies.append((value, buffer))
         # Results get theirs as their nodes are lowered.
         self._buffers = {x: b for x, b in self._given.items() if x.node is None}
@@ -104,13 +151,33 @@ class Lowering:
             self.segment = "forward" if node in forward else "backward"
             node.op.lower(self, node)
         for value, buffer in self._copies:
-            self._copy(self.operand(value), buffer)
+            row_major = self._expected(value, buffer)
+            self._copy(self.operand(value, row_major=row_major), buffer)
 
     # --------------------------------------------------------------- buffers
 
-    def operand(self, value):
-        """The buffer that holds a value; None for None."""
-        return None if value is None else self._buffers[value]
+    def operand(self, value, *, row_major=False):
+        """A buffer that holds a value in this order; None for None."""
+        if value is None:
+            return None
+        if self._in_order(value, row_major):
+            return self._buffers[value]
+        if value not in self._turned:
+            n, c, space = value.shape[0], value.shape[1], prod(value.shape[2:])
+            move = (n, space, c) if row_major else (n, c, space)
+            self._turned[value] = Buffer(prod(value.shape), value.dtype)
+            self.emit("transpose", (self._buffers[value], self._turned[value]), move)
+        return self._turned[value]
+
+    def _in_order(self, value, row_major):
+        if is_row_major(value.shape):
+            return True
+        return (value in self._row_major) == row_major
+
+    @staticmethod
+    def _expected(value, buffer):
+        """Whether a given buffer is row-major."""
+        return buffer.space in ("parameters", "gradients")
 
     def result(self, value):
         """A buffer for a node's output; None when nobody reads it."""
@@ -139,8 +206,29 @@ class Lowering:
 
     def node(self, node, kind, descriptor=None):
         """Emit the step whose operands are the node's inputs and outputs."""
-        inputs = [self.operand(x) for x in node.inputs]
+        inputs = self.operands(node)
         self.emit(kind, (*inputs, *map(self.result, node.outputs)), descriptor)
+
+    def operands(self, node):
+        """Buffers of a node's inputs, in the order that its operator reads."""
+        if node.op.keeps_order:
+            rows = [node.outputs[0] in self._row_major] * len(node.inputs)
+        else:
+            rows = [i in node.op.row_inputs for i in range(len(node.inputs))]
+        return [
+            self.operand(x, row_major=row)
+            for x, row in zip(node.inputs, rows, strict=True)
+        ]
+
+    def numpy(self, node):
+        """Emit the node as a step of Python, which sees arrays of logical shape."""
+        results = [y and self.result(y) for y in node.outputs]
+        views = [
+            [None if x is None else View(x.spec, x in self._row_major) for x in values]
+            for values in (node.inputs, node.outputs)
+        ]
+        operands = (*(x and self._buffers[x] for x in node.inputs), *results)
+        self.emit("numpy", operands, NumpyStep(node.op, node.attrs, *views))
 
     def describe(self, node, **attrs):
         """The descriptor of a node."""
@@ -157,7 +245,7 @@ class Lowering:
 
         Its inputs are (x, weight, bias), and maybe what is added to the result.
         """
-        x, weight, bias, *residual = map(self.operand, node.inputs)
+        x, weight, bias, *residual = self.operands(node)
         packed = self._pack_weights and weight.space == "parameters"
         conv = self.describe(node, packed=packed)
         if packed:
@@ -197,3 +285,13 @@ class Lowering:
             Operand(x, 0, x.size) if isinstance(x, Buffer) else x for x in operands
         )
         self.steps[segment].append(Step(kind, operands, descriptor))
+
+
+def _row_major(graph):
+    """The values of rank >= 3 whose memory has the order of their shape."""
+    found = {x for x in graph.parameters.values() if x.ndim > 2}
+    for node in graph.nodes:
+        found.update(node.outputs[i] for i in node.op.row_outputs)
+        if node.op.keeps_order and all(x is None or x in found for x in node.inputs):
+            found.update(node.outputs)
+    return found

@@ -46,7 +46,7 @@ def fuse_add(graph, keep):
     users, kept = graph.users(), set(keep)
     nodes = []
     for node in graph.nodes:
-        if node.op is OPERATORS["add"]:
+        if node.op is OPERATORS["add"] and _sums_alike(node):
             for x, other in (node.inputs, node.inputs[::-1]):
                 if x in kept or len(users[x]) > 1 or not _takes_residual(x.node):
                     continue
@@ -58,6 +58,12 @@ def fuse_add(graph, keep):
                 break
         nodes.append(node)
     graph.nodes = nodes
+
+
+def _sums_alike(node):
+    """Whether both summands are values of one shape."""
+    a, b = node.inputs
+    return a is not None and b is not None and a.shape == b.shape
 
 
 def _takes_residual(node):

@@ -190,7 +190,11 @@ class Plan:
             for kind, operands, descriptor in steps
         ]
         external_bytes = [buffer.nbytes for buffer in externals]
-        self._core = _core.Plan(placed, self._bytes, external_bytes)
+        compiled = [step for step in placed if step[0] != "numpy"]
+        self._core = _core.Plan(compiled, self._bytes, external_bytes)
+        # Steps of Python by number, and of the compiled ones before each step.
+        self._numpy = {i: s for i, s in enumerate(placed) if s[0] == "numpy"}
+        self._compiled = [*accumulate((s[0] != "numpy" for s in placed), initial=0)]
 
     # -------------------------------------------------------------- running
 
@@ -235,6 +239,18 @@ class Plan:
             The optimizer's, or what `packed` gave.
         """
         begin, end = self.segments[first][0], self.segments[last][1]
+        for number, step in self._numpy.items():
+            if begin <= number < end:
+                self._run_compiled(memory, parameters, state, begin, number)
+                self._run_numpy(memory, parameters, state, step)
+                begin = number + 1
+        self._run_compiled(memory, parameters, state, begin, end)
+
+    def _run_compiled(self, memory, parameters, state, begin, end):
+        """Run compiled steps, in one call."""
+        begin, end = self._compiled[begin], self._compiled[end]
+        if begin == end:
+            return
         threads = get_num_threads()
         nbytes = self._scratch_bytes(begin, end, threads)
         if nbytes and (memory.scratch is None or memory.scratch.nbytes < nbytes):
@@ -250,6 +266,31 @@ class Plan:
             threads,
             memory.scratch,
         )
+
+    @staticmethod
+    def _run_numpy(memory, parameters, state, step):
+        """Run a step of Python."""
+        spaces = {
+            "arena": memory.arena,
+            "parameters": parameters,
+            "gradients": memory.gradients,
+            "state": state,
+        }
+        _, operands, descriptor = step
+        arrays = []
+        for operand in operands:
+            if operand is None:
+                arrays.append(None)
+                continue
+            space, index, dtype, offset, size = operand
+            if space == "external":
+                flat = memory.external[index].reshape(-1)
+            elif size:
+                flat = spaces[space].view(dtype)
+            else:
+                flat = np.empty(0, dtype)
+            arrays.append(flat[offset : offset + size])
+        descriptor.run(arrays)
 
     def packed(self, memory, parameters, version):
         """The packed weights of this version of the parameters.

@@ -1,9 +1,57 @@
 """The operators, one family per file; importing this enters them in `OPERATORS`."""
 
-from . import add, cat, conv, flatten, linear, loss, pool, relu
-
-FUNCTIONS = sorted(
-    name
-    for family in (conv, pool, linear, relu, add, cat, flatten, loss)
-    for name in family.__all__
+from . import (
+    adaptive_pool,
+    arithmetic,
+    cat,
+    conv,
+    conv_transpose,
+    elementwise,
+    embedding,
+    flatten,
+    interpolate,
+    linear,
+    loss,
+    losses,
+    lp_pool,
+    matmul,
+    normalize,
+    padding,
+    pool,
+    prelu,
+    rearrange,
+    reduce,
+    relu,
+    slices,
+    softmax,
+    unpool,
 )
+
+FAMILIES = (
+    conv,
+    conv_transpose,
+    pool,
+    adaptive_pool,
+    lp_pool,
+    unpool,
+    linear,
+    matmul,
+    embedding,
+    normalize,
+    relu,
+    elementwise,
+    prelu,
+    softmax,
+    arithmetic,
+    reduce,
+    cat,
+    slices,
+    flatten,
+    rearrange,
+    padding,
+    interpolate,
+    loss,
+    losses,
+)
+
+FUNCTIONS = sorted(name for family in FAMILIES for name in family.__all__)

@@ -42,6 +42,8 @@ class Traced:
     shape: tuple[int, ...]
     ndim: int
     dtype: np.dtype
+    # Whether the first dimension is a batch, of whatever size.
+    batched: bool
 
     def trace(self, operator: Operator, inputs: tuple, attrs: dict[str, Any]):
         """Add a node to this value's graph; its output, or a tuple of them.
@@ -62,14 +64,25 @@ class Operator:
     """
 
     name: str
+    # Memory order in a plan, see `lowering`: the inputs and outputs of rank >= 3
+    # that are in the order of their shape, as parameters are, and whether the
+    # outputs have the order of the inputs.
+    row_inputs: tuple[int, ...] = ()
+    row_outputs: tuple[int, ...] = ()
+    keeps_order = False
 
     def infer(self, *specs: Spec | None, **attrs) -> Spec | tuple[Spec | None, ...]:
         """Specs of the outputs; errors name the argument and its values."""
         raise NotImplementedError
 
     def compute(self, inputs: tuple, attrs: dict[str, Any], out=None):
-        """Run the compiled code on arrays; checks as `infer` does."""
-        raise NotImplementedError
+        """Run the compiled code on arrays; checks as `infer` does.
+
+        Without compiled code, the definition is what runs.
+        """
+        self.infer(*map(spec_of, inputs), **attrs)
+        result = self.reference(*inputs, **attrs)
+        return result if out is None else fill(out, result)
 
     def reference(self, *arrays, **attrs):
         """Compute with plain NumPy: the definition of the operator."""
@@ -87,8 +100,8 @@ class Operator:
         raise TypeError(f"{self.name} has no gradient")
 
     def lower(self, lowering, node) -> None:
-        """Emit the steps of a plan."""
-        raise TypeError(f"{self.name} cannot be part of a plan")
+        """Emit the steps of a plan: `compute` as a step of NumPy's, or others."""
+        lowering.numpy(node)
 
 
 OPERATORS: dict[str, Operator] = {}
@@ -123,7 +136,7 @@ def prepared(operator: Operator, last: bool, inputs: tuple, attrs: dict[str, Any
     return found
 
 
-_use_reference: ContextVar[bool] = ContextVar("use_reference", default=False)
+use_reference: ContextVar[bool] = ContextVar("use_reference", default=False)
 
 
 def apply(operator: Operator, *inputs, out=None, **attrs):
@@ -138,7 +151,7 @@ def call(operator: Operator, inputs: tuple, attrs: dict[str, Any], out=None):
             if out is not None:
                 raise TypeError("out= cannot be used while a network is traced")
             return x.trace(operator, inputs, attrs)
-    if not _use_reference.get():
+    if not use_reference.get():
         return operator.compute(inputs, attrs, out)
     operator.infer(*map(spec_of, inputs), **attrs)
     result = operator.reference(*inputs, **attrs)
@@ -150,11 +163,11 @@ def as_reference(function: _F) -> _F:
 
     @functools.wraps(function)
     def reference(*args, **kwargs):
-        token = _use_reference.set(True)
+        token = use_reference.set(True)
         try:
             return function(*args, **kwargs)
         finally:
-            _use_reference.reset(token)
+            use_reference.reset(token)
 
     return reference
 
@@ -231,6 +244,18 @@ def check_out(out, shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise ValueError(f"out has shape {out.shape}, the result {shape}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
+
+
+def add_batch(x, axes: int, name: str = "x"):
+    """Give x as a batch (N, C, space), and whether it was one sample (C, space)."""
+    if x.ndim == axes + 1 and not (isinstance(x, Traced) and x.batched):
+        return x[None], True
+    if x.ndim != axes + 2:
+        raise ValueError(
+            f"{name} must have {axes + 2} dimensions (N, C, space) or {axes + 1} "
+            f"(C, space), not shape {x.shape}"
+        )
+    return x, False
 
 
 def check_choice(value, name: str, choices: tuple) -> None:

@@ -7,10 +7,11 @@ from math import prod
 import numpy as np
 
 from .. import _core
-from .._config import call_threads
+from .._config import call_threads, threads_here
 from .base import (
     Operator,
     Spec,
+    add_batch,
     apply,
     as_array,
     as_optional,
@@ -24,6 +25,7 @@ from .base import (
     prepared,
     register,
     spec_of,
+    use_reference,
 )
 from .memory import dense, finish, is_channels_last, optional_dense, target
 from .relu import undo_activation
@@ -31,10 +33,9 @@ from .window import (
     check_elements,
     integer,
     output_size,
-    pairs,
-    per_axis,
     taps,
     three_axes,
+    window_attributes,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ class Conv(Operator):
     """
 
     name = "conv"
+    row_inputs = (1,)
 
     def infer(
         self,
@@ -148,6 +150,7 @@ class ConvBackwardData(Operator):
     """``dx`` from ``dy`` and ``weight``; attribute `size` is that of x's space."""
 
     name = "conv_backward_data"
+    row_inputs = (1,)
 
     def infer(self, dy, weight, *, size, groups, algorithm, **window):
         check_same_dtype(dy=dy, weight=weight)
@@ -182,6 +185,15 @@ class ConvBackwardData(Operator):
             dx[source] += product.reshape(dx[source].shape)
         return dx
 
+    def backward(self, node, g):
+        dy, weight = node.inputs
+        attrs = {k: value for k, value in node.attrs.items() if k != "size"}
+        kernel, mask = weight.shape[2:], (True, False)
+        return (
+            apply(CONV, g, weight, None, activation=None, **attrs),
+            apply(CONV_BACKWARD_WEIGHT, dy, g, kernel=kernel, mask=mask, **attrs)[0],
+        )
+
     def lower(self, lowering, node):
         lowering.node(node, "conv_backward_data", lowering.describe(node))
 
@@ -190,6 +202,7 @@ class ConvBackwardWeight(Operator):
     """``(dw, db)`` from ``dy`` and ``x``; attribute `mask` says which are wanted."""
 
     name = "conv_backward_weight"
+    row_outputs = (0,)
 
     def infer(self, dy, x, *, kernel, mask, groups, algorithm, **window):
         check_same_dtype(dy=dy, x=x)
@@ -238,6 +251,12 @@ CONV_BACKWARD_WEIGHT = register(ConvBackwardWeight())
 
 
 def _make_conv(axes: int):
+    def describe(x, weight, bias, options):
+        attrs = forward_attributes(axes, weight, *options)
+        return prepared(CONV, is_channels_last(x), (x, weight, bias), attrs)[0]
+
+    calls = _core.Calls(axes, describe, threads_here, use_reference)
+
     def conv(
         x,
         weight,
@@ -283,12 +302,16 @@ def _make_conv(axes: int):
         TypeError
             For a dtype other than float32 and float64, or a mixture.
         """
+        options = stride, padding, dilation, groups, algorithm, activation
+        y = calls.run(x, weight, bias, options, out)
+        if y is not None:
+            return y
         x, weight = as_array(x, "x"), as_array(weight, "weight")
         bias = as_optional(bias, "bias")
-        attrs = attributes(axes, weight, stride, padding, dilation, groups, algorithm)
-        attrs["activation"] = activation
-        if x.ndim == axes + 1 and isinstance(x, np.ndarray):
-            y = call(CONV, (x[None], weight, bias), attrs)[0]
+        attrs = forward_attributes(axes, weight, *options)
+        if x.ndim == axes + 1:
+            x, _ = add_batch(x, axes)
+            y = call(CONV, (x, weight, bias), attrs)[0]
             return y if out is None else fill(out, y)
         return call(CONV, (x, weight, bias), attrs, out)
 
@@ -361,15 +384,17 @@ def attributes(axes, weight, stride, padding, dilation, groups, algorithm) -> di
             f"weight must have {axes + 2} dimensions (K, C // groups, kernel), "
             f"not shape {weight.shape}"
         )
-    stride = per_axis(stride, axes, "stride", 1)
-    dilation = per_axis(dilation, axes, "dilation", 1)
     return {
-        "stride": stride,
-        "padding": pairs(padding, weight.shape[2:], stride, dilation),
-        "dilation": dilation,
+        **window_attributes(weight.shape[2:], stride, padding, dilation),
         "groups": integer(groups, "groups", 1),
         "algorithm": algorithm,
     }
+
+
+def forward_attributes(axes, weight, *options) -> dict:
+    """Those of the forward pass, whose last option is the activation."""
+    *window, activation = options
+    return attributes(axes, weight, *window) | {"activation": activation}
 
 
 def _output_shape(x, weight, groups, window):

@@ -32,7 +32,9 @@ class Reshape(Operator):
         size = prod(x.shape)
         if shape.count(-1) > 1:
             raise ValueError(f"shape may hold -1 once, not as in {shape}")
-        if -1 in shape and known:
+        if -1 in shape:
+            if known == 0:
+                raise ValueError(f"-1 in shape {shape} could be anything")
             shape = tuple(size // known if n == -1 else n for n in shape)
         if prod(shape) != size:
             raise ValueError(f"x of shape {x.shape} cannot have the shape {shape}")
@@ -50,7 +52,7 @@ class Reshape(Operator):
 
     def backward(self, node, dy):
         (x,) = node.inputs
-        return (apply(self, dy, shape=(-1, *x.shape[1:])),)
+        return (apply(self, dy, shape=x.shape),)
 
     def lower(self, lowering, node):
         (x,), (y,) = node.inputs, node.outputs
@@ -106,9 +108,16 @@ def reshape(x, shape, *, out=None):
         A copy.
     """
     x, shape = as_array(x, "x"), sizes(shape, "shape", -1)
-    if isinstance(x, Traced):
+    if isinstance(x, Traced) and x.batched:
         shape = _any_batch(x, shape)
     return apply(RESHAPE, x, out=out, shape=shape)
+
+
+def regroup(x, shape):
+    """Reshape; in a network the first dimension may be some multiple of the batch."""
+    if isinstance(x, Traced) and x.batched:
+        shape = (-1, *shape[1:])
+    return apply(RESHAPE, x, shape=shape)
 
 
 def _any_batch(x, shape):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+from math import prod
+
 import numpy as np
 
 from .. import _core
 from .._config import call_threads
+from .arithmetic import add, mul
 from .base import (
+    FLOAT32,
+    FLOAT64,
     INT64,
     Operator,
     Spec,
+    Traced,
     apply,
     as_array,
     as_index_array,
@@ -20,7 +27,12 @@ from .base import (
     prepared,
     register,
 )
+from .flatten import regroup, reshape
 from .memory import dense, optional_dense
+from .rearrange import permute
+from .reduce import mean
+from .reduce import sum as sum_over
+from .softmax import log_softmax
 from .window import LARGEST, integer
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]
@@ -38,10 +50,7 @@ class CrossEntropy(Operator):
     ):
         check_same_dtype(logits=logits, weight=weight)
         check_choice(reduction, "reduction", REDUCTIONS)
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(
-                f"label_smoothing must be between 0 and 1, not {label_smoothing}"
-            )
+        _check_smoothing(label_smoothing)
         if logits.ndim != 2 or logits.shape[1] == 0:
             raise ValueError(
                 f"logits must have shape (N, classes) or (classes,), not {logits.shape}"
@@ -146,16 +155,17 @@ def cross_entropy(
 
     Parameters
     ----------
-    logits : array (N, classes) or (classes,)
+    logits : array (N, classes, ...) or (classes,)
         Scores before the softmax.
-    target : int64 array (N,) or ()
-        Class numbers.
+    target : int64 array (N, ...) or (), or float array like logits
+        Class numbers, or the probability of each class.
     weight : array (classes,), optional
         Weight of each class.
     ignore_index : int
         Rows with this target count nothing.
     reduction : {"mean", "sum", "none"}
-        The mean divides by the sum of the weights of the targets.
+        The mean divides by the sum of the weights of the targets, or with
+        probabilities by their number.
     label_smoothing : float
         Share of the loss, 0 to 1, that is spread over all classes.
 
@@ -168,45 +178,100 @@ def cross_entropy(
     ValueError
         For sizes that do not fit together or targets outside of the classes.
     """
-    logits, target = as_array(logits, "logits"), as_index_array(target, "target")
-    weight = as_optional(weight, "weight")
+    logits, weight = as_array(logits, "logits"), as_optional(weight, "weight")
+    if getattr(target, "dtype", None) in (FLOAT32, FLOAT64):
+        return _of_probabilities(logits, target, weight, reduction, label_smoothing)
+    target = as_index_array(target, "target")
     attrs = _attributes(ignore_index, reduction, label_smoothing)
-    if logits.ndim == 1 and isinstance(logits, np.ndarray):
-        loss = apply(CROSS_ENTROPY, logits[None], target[None], weight, **attrs)
-        return loss.reshape(())
-    return apply(CROSS_ENTROPY, logits, target, weight, **attrs)
+    rows, targets = _rows(logits, target)
+    loss = apply(CROSS_ENTROPY, rows, targets, weight, **attrs)
+    if reduction == "none" and loss.shape != target.shape:
+        return regroup(loss, target.shape)
+    return loss
 
 
-def cross_entropy_backward(
-    dy,
-    logits,
-    target,
-    weight=None,
-    ignore_index=-100,
-    reduction="mean",
-    label_smoothing=0.0,
-):
+def cross_entropy_backward(dy, logits, target, *args, **kwargs):
     """Gradient of `cross_entropy` with respect to the logits.
 
     Parameters
     ----------
-    dy : array () or, with reduction "none", of the shape of target
+    dy : array () or, with reduction "none", of the shape of the loss
         Gradient of the loss.
     logits, target, weight, ignore_index, reduction, label_smoothing
-        As in the forward call.
+        As in the forward call; target holds class numbers.
 
     Returns
     -------
     array like logits
     """
+    given = inspect.signature(cross_entropy).bind(logits, target, *args, **kwargs)
+    given.apply_defaults()
+    logits, target, weight, *options = given.arguments.values()
     dy, logits = as_array(dy, "dy"), as_array(logits, "logits")
     target, weight = as_index_array(target, "target"), as_optional(weight, "weight")
-    attrs = _attributes(ignore_index, reduction, label_smoothing)
-    if logits.ndim == 1 and isinstance(logits, np.ndarray):
-        dy = dy.reshape(1) if reduction == "none" else dy
-        inputs = dy, logits[None], target[None], weight
-        return apply(CROSS_ENTROPY_BACKWARD, *inputs, **attrs)[0]
-    return apply(CROSS_ENTROPY_BACKWARD, dy, logits, target, weight, **attrs)
+    attrs = _attributes(*options)
+    rows, targets = _rows(logits, target)
+    if attrs["reduction"] == "none":
+        check_gradient(dy, target.shape)
+        dy = regroup(dy, targets.shape)
+    dlogits = apply(CROSS_ENTROPY_BACKWARD, dy, rows, targets, weight, **attrs)
+    return _as_logits(dlogits, logits.shape)
+
+
+def _rows(logits, target):
+    """Logits (N, classes, space) as rows of classes, and their targets."""
+    if logits.ndim == 1 and target.ndim == 0 and not _is_batch(logits):
+        return regroup(logits, (1, *logits.shape)), regroup(target, (1,))
+    n, classes, *space = logits.shape if logits.ndim > 1 else (0, 0)
+    if not space:
+        return logits, target
+    if target.shape != (n, *space):
+        raise ValueError(
+            f"target must have shape {(n, *space)} for logits of shape "
+            f"{logits.shape}, not {target.shape}"
+        )
+    last = permute(logits, (0, *range(2, logits.ndim), 1))
+    rows = n * prod(space)
+    return regroup(last, (rows, classes)), regroup(target, (rows,))
+
+
+def _as_logits(rows, shape):
+    """The inverse of `_rows`."""
+    if len(shape) < 3:
+        return regroup(rows, shape) if rows.shape != shape else rows
+    n, classes, *space = shape
+    last = regroup(rows, (n, *space, classes))
+    return permute(last, (0, last.ndim - 1, *range(1, last.ndim - 1)))
+
+
+def _is_batch(x):
+    return isinstance(x, Traced) and x.batched
+
+
+def _of_probabilities(logits, target, weight, reduction, label_smoothing):
+    """Cross-entropy with the probability of every class as the target."""
+    target = as_array(target, "target")
+    _check_smoothing(label_smoothing)
+    if logits.ndim == 0 or target.shape != logits.shape:
+        raise ValueError(f"target must have shape {logits.shape}, not {target.shape}")
+    dim = 0 if logits.ndim == 1 and not _is_batch(logits) else 1
+    classes = logits.shape[dim]
+    if label_smoothing:
+        target = add(mul(target, 1 - label_smoothing), label_smoothing / classes)
+    if weight is not None:
+        target = mul(
+            target, reshape(weight, (classes, *(1,) * (logits.ndim - dim - 1)))
+        )
+    terms = mul(sum_over(mul(log_softmax(logits, dim), target), dim), -1.0)
+    return reduced(terms, reduction)
+
+
+def reduced(terms, reduction):
+    """Mean or sum of the terms of a loss, or the terms."""
+    check_choice(reduction, "reduction", REDUCTIONS)
+    if reduction == "none":
+        return terms
+    return mean(terms) if reduction == "mean" else sum_over(terms)
 
 
 def check_targets(target, classes, ignore_index):
@@ -225,6 +290,13 @@ def _attributes(ignore_index, reduction, label_smoothing):
         "reduction": reduction,
         "label_smoothing": float(label_smoothing),
     }
+
+
+def _check_smoothing(label_smoothing):
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(
+            f"label_smoothing must be between 0 and 1, not {label_smoothing}"
+        )
 
 
 def _log_softmax(logits):

@@ -11,6 +11,7 @@ from math import prod
 
 import numpy as np
 
+from .._core import is_channels_last as is_channels_last
 from .base import Spec, check_out
 
 _TO_LAST = {n: (0, *range(2, n), 1) for n in range(2, 6)}
@@ -29,15 +30,6 @@ def channels_last(x: np.ndarray) -> np.ndarray:
         raise ValueError(f"x must have 3, 4 or 5 dimensions, not shape {x.shape}")
     return np.ascontiguousarray(x.transpose(_TO_LAST[x.ndim])).transpose(
         _TO_FIRST[x.ndim]
-    )
-
-
-def is_channels_last(x: np.ndarray) -> bool:
-    """Whether memory is channels-last, and not also channels-first."""
-    return (
-        x.ndim > 2
-        and not x.flags.c_contiguous
-        and x.transpose(_TO_LAST[x.ndim]).flags.c_contiguous
     )
 
 

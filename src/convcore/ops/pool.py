@@ -12,6 +12,7 @@ from .base import (
     Operator,
     Spec,
     Traced,
+    add_batch,
     apply,
     as_array,
     as_index_array,
@@ -24,14 +25,15 @@ from .base import (
 )
 from .memory import dense, empty, finish, is_channels_last, target
 from .window import (
+    LARGEST,
     check_elements,
     integer,
     output_size,
-    pairs,
     per_axis,
     sizes,
     taps,
     three_axes,
+    window_attributes,
 )
 
 __all__ = [
@@ -283,11 +285,11 @@ def _make_max_pool(axes: int):
         x = as_array(x, "x")
         attrs = _attributes(axes, kernel_size, stride, padding, dilation, ceil_mode)
         attrs["index_dtype"] = _index_dtype(x, attrs["kernel"], return_indices)
-        if x.ndim == axes + 1 and isinstance(x, np.ndarray):
-            y, indices = call(MAX_POOL, (x[None],), attrs)
+        x, one = add_batch(x, axes)
+        if one:
+            y, indices = call(MAX_POOL, (x,), attrs)
             y = y[0] if out is None else fill(out, y[0])
             return (y, indices[0]) if return_indices else y
-        _check_rank("x", x, axes)
         y, indices = call(MAX_POOL, (x,), attrs, out)
         return (y, indices) if return_indices else y
 
@@ -380,10 +382,10 @@ def _make_avg_pool(axes: int):
         attrs = _attributes(axes, kernel_size, stride, padding, 1, ceil_mode)
         attrs["count_include_pad"] = bool(count_include_pad)
         attrs["divisor"] = _divisor(divisor_override)
-        if x.ndim == axes + 1 and isinstance(x, np.ndarray):
-            y = call(AVG_POOL, (x[None],), attrs)[0]
+        x, one = add_batch(x, axes)
+        if one:
+            y = call(AVG_POOL, (x,), attrs)[0]
             return y if out is None else fill(out, y)
-        _check_rank("x", x, axes)
         return call(AVG_POOL, (x,), attrs, out)
 
     return named(avg_pool, f"avg_pool{axes}d", axes)
@@ -442,22 +444,15 @@ avg_pool1d_backward, avg_pool2d_backward, avg_pool3d_backward = map(
 
 def _attributes(axes, kernel_size, stride, padding, dilation, ceil_mode) -> dict:
     kernel = per_axis(kernel_size, axes, "kernel_size", 1)
-    stride = kernel if stride is None else per_axis(stride, axes, "stride", 1)
-    dilation = per_axis(dilation, axes, "dilation", 1)
-    padding = pairs(padding, kernel, stride, dilation)
-    for k, d, pair in zip(kernel, dilation, padding, strict=True):
+    given = stride is not None and stride != ()
+    attrs = window_attributes(kernel, stride if given else kernel, padding, dilation)
+    for k, d, pair in zip(kernel, attrs["dilation"], attrs["padding"], strict=True):
         if max(pair) > (d * (k - 1) + 1) // 2:
             raise ValueError(
-                f"padding {padding} is more than half of kernel_size {kernel} with "
-                f"dilation {dilation}"
+                f"padding {attrs['padding']} is more than half of kernel_size {kernel} "
+                f"with dilation {attrs['dilation']}"
             )
-    return {
-        "kernel": kernel,
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "ceil_mode": bool(ceil_mode),
-    }
+    return {"kernel": kernel, **attrs, "ceil_mode": bool(ceil_mode)}
 
 
 def _index_dtype(x, kernel, return_indices):
@@ -474,7 +469,10 @@ def _divisor(divisor_override) -> int:
     """Give the divisor; 0 stands for the number of elements."""
     if divisor_override is None:
         return 0
-    return integer(divisor_override, "divisor_override", 1)
+    divisor = integer(divisor_override, "divisor_override", -LARGEST)
+    if divisor == 0:
+        raise ValueError("divisor_override must not be 0")
+    return divisor
 
 
 def _input_size(dy, input_shape, axes):

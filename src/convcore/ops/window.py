@@ -16,7 +16,7 @@ Padding = tuple[tuple[int, int], ...]
 
 
 def per_axis(value, axes: int, name: str, least: int) -> Axes:
-    """One int per axis from an int or a sequence of `axes` ints >= `least`."""
+    """One int per axis from an int, one in a sequence, or `axes` of them >= `least`."""
     if type(value) is int and least <= value <= LARGEST:
         return (value,) * axes
     try:
@@ -24,6 +24,8 @@ def per_axis(value, axes: int, name: str, least: int) -> Axes:
         ints = tuple(map(operator.index, entries))
     except TypeError:
         ints = ()
+    if len(ints) == 1:
+        ints *= axes
     if len(ints) != axes:
         expected = "an int" if axes == 1 else f"an int or {axes} ints"
         raise _error(value, f"{name} must be {expected}, not {value!r}")
@@ -73,6 +75,8 @@ def pairs(padding, kernel: Axes, stride: Axes, dilation: Axes) -> Padding:
     if not hasattr(padding, "__iter__"):
         return tuple((p, p) for p in per_axis(padding, axes, "padding", 0))
     entries = tuple(padding)
+    if len(entries) == 1:
+        entries *= axes
     if len(entries) != axes:
         raise ValueError(
             f"padding must have one entry per axis ({axes}), not {padding}"
@@ -81,6 +85,14 @@ def pairs(padding, kernel: Axes, stride: Axes, dilation: Axes) -> Padding:
         per_axis(e if hasattr(e, "__iter__") else (e, e), 2, "padding", 0)
         for e in entries
     )
+
+
+def window_attributes(kernel: Axes, stride, padding, dilation) -> dict[str, tuple]:
+    """Stride, padding and dilation of windows as attributes of an operator."""
+    stride = per_axis(stride, len(kernel), "stride", 1)
+    dilation = per_axis(dilation, len(kernel), "dilation", 1)
+    padding = pairs(padding, kernel, stride, dilation)
+    return {"stride": stride, "padding": padding, "dilation": dilation}
 
 
 def _named_padding(name: str, kernel: Axes, stride: Axes, dilation: Axes) -> Padding:

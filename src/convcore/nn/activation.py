@@ -1,0 +1,15 @@
+"""Activations."""
+
+from .. import functional as F
+from .module import FunctionModule
+
+__all__ = ["ReLU"]
+
+
+class ReLU(FunctionModule):
+    """max(x, 0). `inplace` is accepted, and of no effect: plans see to it."""
+
+    function = F.relu
+
+    def __init__(self, inplace=False):
+        super().__init__()
