@@ -11,8 +11,12 @@ from .peers import Convcore, OnnxRuntime, Torch, arrays_of, channels_last
 from .shapes import aligned, pair
 
 
-def forward_sides(threads, precision, cpus, with_onnxruntime):
-    """Those that can be had here; the packed convcore comes first."""
+def forward_sides(threads, precision, cpus, runtime):
+    """Those that can be had here; the packed convcore comes first.
+
+    onnxruntime runs with arrays that are "bound", by its usual call ("run"), or not
+    at all (None).
+    """
     sides = [
         ConvcorePacked(threads, precision),
         Convcore("first", threads),
@@ -21,8 +25,9 @@ def forward_sides(threads, precision, cpus, with_onnxruntime):
         TorchPacked(threads),
         TorchMkldnn(threads),
     ]
-    if with_onnxruntime and all(map(importlib.util.find_spec, ("onnxruntime", "onnx"))):
-        sides.append(OnnxRuntimeBound(threads, cpus))
+    if runtime and all(map(importlib.util.find_spec, ("onnxruntime", "onnx"))):
+        bound = runtime == "bound"
+        sides.append(OnnxRuntimeBound(threads, cpus) if bound else OnnxRuntime(threads))
     return sides
 
 

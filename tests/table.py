@@ -71,6 +71,13 @@ class Row:
             return [backward(dy, arrays[0].shape, **arguments)]
         if name == "cross_entropy":
             return [backward(dy, *arrays, **arguments)]
+        if name.startswith("adaptive_avg_pool"):
+            return [backward(dy, arrays[0].shape)]
+        if name == "local_response_norm":
+            return [backward(dy, *arrays, **arguments)]
+        if name == "batch_norm":
+            gradients = backward(dy, *arrays[:4], **arguments)
+            return gradients[:1] if arrays[3] is None else gradients
         return self._inner_gradients(module, dy, arrays)
 
     def _inner_gradients(self, module, dy, arrays):
@@ -78,6 +85,9 @@ class Row:
         run = as_reference(apply) if module.__name__.endswith("reference") else apply
         if self.function == "relu":
             return [run(OPERATORS["relu_backward"], dy, self.call(module, arrays))]
+        if self.function == "dropout":
+            attrs = dict(stream=0, **self.arguments)
+            return [run(OPERATORS["dropout"], dy, **attrs)]
         if self.function == "flatten":
             return [run(OPERATORS["reshape"], dy, shape=arrays[0].shape)]
         if self.function == "add":
@@ -246,7 +256,57 @@ AVG_POOL = [
     ),
 ]
 
+# Statistics of the batch: the shapes are those of x, none, none, weight, bias.
+BATCH_NORM = [
+    *(
+        Row("batch_norm", (shape, None, None, *channels), {"training": True})
+        for shape in (
+            (5, 3, 4, 5),
+            (2, 17, 6, 7),
+            (9, 33, 5),
+            (40, 7),
+            (3, 64, 3, 4, 5),
+            (1, 2, 8, 9),
+        )
+        for channels in ((None, None), ((shape[1],),) * 2)
+    ),
+    Row(
+        "batch_norm", ((3, 4, 6, 5), None, None, (4,), (4,)), dict(training=True, eps=1)
+    ),
+]
+
 OTHERS = [
+    *(
+        Row(f"adaptive_avg_pool{len(shape) - 2}d", (shape,), {"output_size": size})
+        for shape, size in (
+            ((2, 3, 7), 3),
+            ((2, 3, 5, 6), (5, 6)),
+            ((2, 17, 9, 7), (1, 1)),
+            ((3, 5, 2, 3), (7, 4)),
+            ((1, 33, 13, 9), (6, None)),
+            ((1, 2, 4, 5, 6), (3, 1, 8)),
+            ((0, 3, 4, 4), 2),
+        )
+    ),
+    Row("adaptive_avg_pool2d", ((3, 5, 6),), {"output_size": 2}),
+    *(
+        Row("local_response_norm", (shape,), dict(size=size, alpha=0.5, beta=beta, k=2))
+        for (shape, size), beta in itertools.product(
+            (
+                ((2, 33, 3, 4), 5),
+                ((2, 3, 5), 4),
+                ((1, 1, 3, 3), 3),
+                ((2, 5, 2, 3, 2), 1),
+                ((0, 3, 4), 3),
+            ),
+            (0.75, 0.5),
+        )
+    ),
+    *(
+        Row("dropout", (shape,), {"p": p, "seed": 5 << 40})
+        for shape in ((), (33,), (2, 3), (3, 5, 6, 7), (2, 70, 3), (0, 4))
+        for p in (0.4, 1.0)
+    ),
     *(
         Row("linear", ((n, c), (k, c), (k,) if n % 2 else None))
         for n, (c, k) in itertools.product(
@@ -300,9 +360,14 @@ LARGE = [
     Row(
         "avg_pool2d", ((5, 16, 60, 61),), {"kernel_size": 3, "stride": 2, "padding": 1}
     ),
+    Row("batch_norm", ((9, 20, 60, 61), None, None, (20,), (20,)), {"training": True}),
+    Row("batch_norm", ((2, 200, 30, 61), None, None, None, None), {"training": True}),
+    Row("adaptive_avg_pool2d", ((5, 64, 60, 61),), {"output_size": 7}),
+    Row("local_response_norm", ((2, 64, 30, 31),), {"size": 5}),
+    Row("dropout", ((2_000_003,),), {"p": 0.5, "seed": 1}),
     Row("relu", ((2_000_003,),)),
     Row("add", ((2_000_003,), (2_000_003,))),
     Row("cross_entropy", ((3000, 130), (3000,), None)),
 ]
 
-OPS = [*CONV, *MAX_POOL, *AVG_POOL, *OTHERS, *LARGE]
+OPS = [*CONV, *MAX_POOL, *AVG_POOL, *BATCH_NORM, *OTHERS, *LARGE]

@@ -51,6 +51,23 @@ def test_network_layer(row, record_property):
 def test_every_way_is_among_the_small_calls():
     for direction in ("forward", "backward_data"):
         assert {way.form(direction) for way in WAYS} == LIMITS.keys()
+    of_weights = {way.form("backward_weight") for way in WAYS}
+    assert of_weights == LIMITS.keys() - {"direct planar"}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_gradients(way, rng):
+    x, w, _ = way.row.arrays(np.float32)
+    dy = rng.standard_normal(way.forward(x, w, None).shape, np.float32)
+    backward = getattr(reference, f"{way.row.function}_backward")
+    expected = backward(*(a.astype(float) for a in (dy, x, w)), **way.row.arguments)
+    dx, dw, _ = way.backward(dy, x, w)
+    for gradient, e, direction in (
+        (dx, expected[0], "backward_data"),
+        (dw, expected[1], "backward_weight"),
+    ):
+        limit = LIMITS[way.form(direction)]
+        assert relative_error(gradient, e) <= limit, direction
 
 
 def magnitudes(way, x, w):

@@ -24,6 +24,30 @@ HUGE = 2**70
 F32 = np.zeros(W, np.float32)
 
 BAD = [
+    # normalisation, dropout, adaptive pooling
+    Bad(
+        "batch_norm",
+        (X, (3,), (4,)),
+        {},
+        ValueError,
+        "running_mean must have shape (4,) for x of shape (2, 4, 8, 9), not (3,)",
+    ),
+    Bad("batch_norm", (X, None, None), {}, ValueError, "are needed unless training"),
+    Bad("batch_norm", ((4,), (4,), (4,)), {}, ValueError, "at least 2 dimensions"),
+    Bad(
+        "batch_norm",
+        (X, np.zeros(4, np.float32), (4,)),
+        {},
+        TypeError,
+        "running_mean has dtype float32, x has float64",
+    ),
+    Bad("local_response_norm", ((4, 8), 3), {}, ValueError, "at least 3 dimensions"),
+    Bad("local_response_norm", (X, 0), {}, ValueError, "size must be at least 1"),
+    Bad("dropout", (X, 1.5), {}, ValueError, "p must be between 0 and 1, got 1.5"),
+    Bad(
+        "adaptive_avg_pool2d", (X, (1, 2, 3)), {}, ValueError, "one entry per axis (2)"
+    ),
+    Bad("adaptive_avg_pool2d", (X, 0), {}, ValueError, "must be at least 1, not 0"),
     # rank
     Bad(
         "conv2d",

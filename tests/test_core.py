@@ -198,7 +198,7 @@ def test_the_memory_of_a_plan_is_checked():
     ("step", "error", "message"),
     [
         (("sub", (), None), ValueError, "unknown kind of step: 'sub'"),
-        (("add", (None,) * 7, None), ValueError, "at most 6 operands"),
+        (("add", (None,) * 12, None), ValueError, "at most 11 operands"),
         (("conv_forward", (), None), TypeError, "conv_forward needs a Conv, not None"),
         (("relu_forward", (operand("stack", 0, 8),) * 2, None), ValueError, "'stack'"),
         (("relu_forward", (operand("arena", 9, 8),) * 2, None), ValueError, "step 0"),

@@ -13,6 +13,7 @@ from convcore.data import (
     ImageFolder,
     cifar10,
     digits,
+    load,
     load_image,
     mnist,
     read_idx,
@@ -444,3 +445,32 @@ def test_images_without_pillow(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r"pip install 'convcore\[images\]'"):
         ImageFolder(tmp_path)
+
+
+def test_load_holds_out_the_last_of_each_class(tmp_path):
+    image_module = pytest.importorskip("PIL.Image", reason="Pillow is absent")
+    for number, name in enumerate(["apple", "pear"]):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            image = image_module.new("RGB", (4, 3), (10 * number, i, 0))
+            image.save(tmp_path / name / f"{i:02}.png")
+    train, test = load(tmp_path)
+    assert train.x.shape == (36, 3, 3, 4) and train.classes == ("apple", "pear")
+    assert test.x[:, 1, 0, 0].tolist() == [18, 19, 18, 19]
+    assert test.y.tolist() == [0, 0, 1, 1]
+
+    (tmp_path / "train").mkdir()
+    for name in ("apple", "pear"):
+        (tmp_path / name).rename(tmp_path / "train" / name)
+    assert len(load(tmp_path)[0]) == 36
+    (tmp_path / "test" / "apple").mkdir(parents=True)
+    image.save(tmp_path / "test" / "apple" / "0.png")
+    assert [len(part) for part in load(tmp_path)] == [40, 1]
+
+
+def test_load_knows_the_files(tmp_path):
+    write_mnist(tmp_path)
+    train, test = load(tmp_path)
+    assert (len(train), len(test)) == (4, 2)
+    with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte"):
+        load(tmp_path / "absent")

@@ -44,6 +44,7 @@ def test_pxd_declares_the_whole_header():
         "cvc_step_of",
         "cvc_step_transpose",
         "cvc_step_copy",
+        "cvc_step_running",
     }
 
 

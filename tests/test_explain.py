@@ -33,7 +33,9 @@ def explained(row, **options):
     return why, conv
 
 
-@pytest.mark.parametrize("direction", ["forward", "backward_data"])
+@pytest.mark.parametrize(
+    "direction", ["forward", "backward_data", "backward_weight"]
+)
 def test_every_row_runs_what_is_explained(direction):
     seen = set()
     for row in [*CONV, *LARGE]:

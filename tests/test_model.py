@@ -121,12 +121,12 @@ def test_resumed_training_gives_the_same_bits(
     stopped, steps = lenet(), 0
     true_step = stopped.engine.step
 
-    def step(*arguments):
+    def step(*arguments, **options):
         nonlocal steps
         if steps == stop_after:
             raise StopError
         steps += 1
-        return true_step(*arguments)
+        return true_step(*arguments, **options)
 
     monkeypatch.setattr(stopped.engine, "step", step)
     options |= dict(checkpoint=tmp_path, checkpoint_every=3, resume=True)

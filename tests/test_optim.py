@@ -41,6 +41,41 @@ def test_sgd_by_its_formula(options):
     assert optimizer.steps == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Adam", dict(lr=0.01)),
+        ("Adam", dict(lr=0.01, betas=(0.8, 0.99), eps=1e-4, weight_decay=0.1)),
+        ("AdamW", dict(lr=0.01, weight_decay=0.1)),
+        ("RMSprop", dict(lr=0.01)),
+        ("RMSprop", dict(lr=0.01, alpha=0.9, weight_decay=0.1, momentum=0.9)),
+        ("SGD", dict(lr=0.1, momentum=0.9)),
+    ],
+)
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+def test_steps_as_in_torch(name, options, clip_norm):
+    torch = pytest.importorskip("torch")
+    model = networks.model("residual", dtype="float64")
+    x, y = networks.batch("residual", 3)
+    parameters = {
+        key: torch.tensor(tensor, requires_grad=True)
+        for key, tensor in model.state_dict().items()
+    }
+    theirs = getattr(torch.optim, name)(parameters.values(), **options)
+    optimizer = getattr(optim, name)(**options)
+    for _ in range(3):
+        _, gradients, _ = model.gradients(x, y)
+        for key, parameter in parameters.items():
+            parameter.grad = torch.tensor(gradients[key])
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters.values(), clip_norm)
+        theirs.step()
+        model.train_step(x, y, optimizer=optimizer, clip_norm=clip_norm)
+        for key, tensor in model.state_dict().items():
+            expected = parameters[key].detach().numpy()
+            np.testing.assert_allclose(tensor, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_learning_rate_may_change_between_steps():
     model = networks.model("linear", dtype="float64")
     x, y = networks.batch("linear", 3)
@@ -74,6 +109,16 @@ def test_one_optimizer_trains_one_model():
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         optim.SGD(**options)
+
+
+def test_bad_arguments_of_others():
+    with pytest.raises(ValueError, match="betas must be two numbers"):
+        optim.Adam(betas=(0.9, 1.0))
+    with pytest.raises(ValueError, match="eps must be finite"):
+        optim.RMSprop(eps=-1)
+    x, y = networks.batch("linear", 3, np.float32)
+    with pytest.raises(ValueError, match="clip_norm must be > 0, got 0"):
+        networks.model("linear").train_step(x, y, optimizer=optim.AdamW(), clip_norm=0)
 
 
 def test_step_schedule():

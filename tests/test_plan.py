@@ -239,7 +239,7 @@ def test_segments_in_one_call_or_apart():
         optimizer = optim.SGD(0.1, momentum=0.9)
         model, plan = training_plan(optimizer)
         optimizer.bind(model.engine)
-        with plan.memory([x, y], optimizer.hyper()) as memory:
+        with plan.memory([x, y], hyper=optimizer.hyper()) as memory:
             for first, last in calls:
                 plan.run(memory, model.engine.space, optimizer.state, first, last)
         results.append(model.state_dict())
@@ -255,7 +255,7 @@ def test_update_uses_the_gradients_as_they_are_then():
     model, plan = training_plan(optim.SGD(0.1))
     optimizer, before = optim.SGD(0.1), model.state_dict()
     optimizer.bind(model.engine)
-    with plan.memory([x, y], optimizer.hyper()) as memory:
+    with plan.memory([x, y], hyper=optimizer.hyper()) as memory:
         plan.run(memory, model.engine.space, None)
         memory.gradients[:] = 0
         plan.run(memory, model.engine.space, None, "update", "update")

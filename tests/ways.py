@@ -71,16 +71,11 @@ class Way:
             )
 
     def backward(self, dy, x, weight):
-        """(dx, dw, db); those of the weights know no Winograd."""
+        """(dx, dw, db)."""
         backward = getattr(convcore.functional, f"{self.row.function}_backward")
         arrays = self._in_layout(dy), self._in_layout(x), weight
-        options = dict(self.row.arguments, algorithm=self.algorithm)
         with self._precision():
-            dx, _, _ = backward(*arrays, **options, output_mask=(True, False, False))
-        if self.algorithm == "winograd":
-            del options["algorithm"]
-        _, dw, db = backward(*arrays, **options, output_mask=(False, True, True))
-        return dx, dw, db
+            return backward(*arrays, **self.row.arguments, algorithm=self.algorithm)
 
     def _in_layout(self, x):
         return convcore.channels_last(x) if self.last else x

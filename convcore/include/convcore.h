@@ -2,8 +2,9 @@
  * convcore: convolutional-network kernels for CPUs.
  *
  * The whole public C interface. The library knows no Python, keeps no state
- * but its kernel table and its default thread count, never aborts, prints or
- * exits, and may be called from any number of threads at once.
+ * but its kernel table, its default thread count and what each thread last
+ * chose, never aborts, prints or exits, and may be called from any number of
+ * threads at once.
  *
  * Conventions
  *   - Dimensions: n images, c input channels, k output channels, d h w input
@@ -210,7 +211,8 @@ cvc_status cvc_conv_backward_data(const cvc_conv *conv, const void *dy,
 /**
  * dw[k][c/groups][t][r][s] and db[k] = gradients with respect to weights and
  * bias; either may be NULL. Sums over the batch are formed within granules
- * of samples, then in a binary tree by sample index.
+ * of samples, then in a binary tree by sample index; Winograd's in the order
+ * of the tiles.
  */
 cvc_status cvc_conv_backward_weight(const cvc_conv *conv, const void *dy,
                                     const void *x, void *dw, void *db,
@@ -254,6 +256,125 @@ cvc_status cvc_pool_forward(const cvc_pool *pool, const void *x, void *y,
 cvc_status cvc_pool_backward(const cvc_pool *pool, const void *dy,
                              const void *indices, void *dx,
                              const cvc_call *call);
+
+/**
+ * Adaptive average pooling: output o of an axis is the mean of the elements
+ * from o*size/out, rounded down, to (o + 1)*size/out, rounded up.
+ */
+typedef struct cvc_adaptive_pool {
+  cvc_dtype dtype;
+  cvc_layout layout;
+  int64_t n, c;
+  int64_t size[3], out[3];
+} cvc_adaptive_pool;
+
+cvc_status cvc_adaptive_pool_scratch(const cvc_adaptive_pool *pool, int threads,
+                                     int64_t *scratch_bytes);
+cvc_status cvc_adaptive_pool_forward(const cvc_adaptive_pool *pool,
+                                     const void *x, void *y,
+                                     const cvc_call *call);
+cvc_status cvc_adaptive_pool_backward(const cvc_adaptive_pool *pool,
+                                      const void *dy, void *dx,
+                                      const cvc_call *call);
+
+/* ---------------------------------------------------- batch normalisation */
+
+/**
+ * Batch normalisation of n images with c channels of `pixels` elements:
+ *
+ *   y = activation((x - mean) / sqrt(var + eps) * weight + bias + residual)
+ *
+ * where mean and (biased) variance are those of each channel over the batch
+ * when `training`, else given. weight[c], bias[c] and residual (shape and
+ * layout of x) may be NULL. Sums over the batch are formed within granules of
+ * samples, then in a binary tree.
+ */
+typedef struct cvc_batch_norm {
+  cvc_dtype dtype; /* CVC_F32 or CVC_F64 */
+  cvc_layout layout;
+  cvc_activation activation;
+  int32_t training;
+  int64_t n, c, pixels;
+  double eps;
+} cvc_batch_norm;
+
+cvc_status cvc_batch_norm_scratch(const cvc_batch_norm *bn, int threads,
+                                  int64_t *scratch_bytes);
+
+/**
+ * given_mean[c] and given_var[c] are read when not training; mean[c] and
+ * var[c] receive those of the batch when training, and may be NULL. y may be
+ * the residual.
+ */
+cvc_status cvc_batch_norm_forward(const cvc_batch_norm *bn, const void *x,
+                                  const void *weight, const void *bias,
+                                  const void *given_mean, const void *given_var,
+                                  const void *residual, void *y, void *mean,
+                                  void *var, const cvc_call *call);
+
+/**
+ * mean, var: those that the forward pass computed or was given. y: its result,
+ * needed after a sum with a residual and ReLU; NULL otherwise. Each gradient
+ * may be NULL. The first of dresidual and dx that is there may be dy.
+ */
+cvc_status cvc_batch_norm_backward(const cvc_batch_norm *bn, const void *dy,
+                                   const void *x, const void *y,
+                                   const void *weight, const void *bias,
+                                   const void *mean, const void *var, void *dx,
+                                   void *dweight, void *dbias, void *dresidual,
+                                   const cvc_call *call);
+
+/**
+ * Move running statistics towards those of a batch of `count` elements per
+ * channel, its variance made unbiased:
+ *
+ *   new = (1 - momentum) running + momentum batch
+ *
+ * batches (may be NULL) counts; new_batches = batches + 1, whose inverse takes
+ * the place of a negative momentum. Old and new may be the same memory.
+ */
+cvc_status cvc_running_statistics(cvc_dtype dtype, int64_t c, int64_t count,
+                                  double momentum, const void *mean,
+                                  const void *var, const void *running_mean,
+                                  const void *running_var,
+                                  const int64_t *batches, void *new_mean,
+                                  void *new_var, int64_t *new_batches);
+
+/* ------------------------------------ local response normalisation, dropout */
+
+/**
+ * Local response normalisation (Krizhevsky, Sutskever, Hinton, 2012) of
+ * channels-last pixels x[pixels][c]:
+ *
+ *   y[i] = x[i] (k + alpha / size  sum of x[j]^2)^-beta,
+ *   i - size/2 <= j <= i + (size - 1)/2, 0 <= j < c
+ */
+typedef struct cvc_lrn {
+  cvc_dtype dtype;
+  int64_t pixels, c, size;
+  double alpha, beta, k;
+} cvc_lrn;
+
+cvc_status cvc_lrn_scratch(const cvc_lrn *lrn, int threads,
+                           int64_t *scratch_bytes);
+cvc_status cvc_lrn_forward(const cvc_lrn *lrn, const void *x, void *y,
+                           const cvc_call *call);
+cvc_status cvc_lrn_backward(const cvc_lrn *lrn, const void *dy, const void *x,
+                            void *dx, const cvc_call *call);
+
+/**
+ * y[i] = 0 with probability p, else x[i] / (1 - p). What is dropped is a
+ * function of the seed draws[0], the step draws[1] (modulo 2^32), the stream
+ * and i: the gradient is the same function of dy. y may be x.
+ */
+typedef struct cvc_dropout {
+  cvc_dtype dtype;
+  int64_t size, stream; /* stream: which dropout of a network, modulo 2^32 */
+  double p;
+} cvc_dropout;
+
+cvc_status cvc_dropout_apply(const cvc_dropout *dropout, const int64_t draws[2],
+                             const void *x, void *y, const cvc_call *call);
 
 /* ------------------------------------------------- elementwise, movement */
 
@@ -321,12 +442,46 @@ cvc_status cvc_cross_entropy_backward(const cvc_cross_entropy *ce,
  */
 typedef struct cvc_sgd {
   double lr, momentum, dampening, weight_decay;
+  double gradient_scale;  /* what every g is multiplied by first */
   int64_t nesterov, step; /* step counts from 0 */
 } cvc_sgd;
 
 /** p, m (may be NULL when momentum is 0) are updated in place. */
 cvc_status cvc_sgd_step(cvc_dtype dtype, int64_t size, const cvc_sgd *sgd,
                         const void *g, void *p, void *m, const cvc_call *call);
+
+/**
+ * Adam (Kingma, Ba, 2015): g += weight_decay p, or, decoupled (AdamW:
+ * Loshchilov, Hutter, 2019), p *= 1 - lr weight_decay; with t = step + 1
+ *   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+ *   p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
+ */
+typedef struct cvc_adam {
+  double lr, beta1, beta2, eps, weight_decay, gradient_scale;
+  int64_t decoupled, step;
+} cvc_adam;
+
+cvc_status cvc_adam_step(cvc_dtype dtype, int64_t size, const cvc_adam *adam,
+                         const void *g, void *p, void *m, void *v,
+                         const cvc_call *call);
+
+/**
+ * RMSprop (Tieleman, Hinton, 2012), as in PyTorch: g += weight_decay p;
+ *   v = alpha v + (1 - alpha) g^2;  m = momentum m + g / (sqrt(v) + eps)
+ *   p -= lr m
+ */
+typedef struct cvc_rmsprop {
+  double lr, alpha, eps, weight_decay, momentum, gradient_scale;
+} cvc_rmsprop;
+
+/** m may be NULL when momentum is 0. */
+cvc_status cvc_rmsprop_step(cvc_dtype dtype, int64_t size,
+                            const cvc_rmsprop *rmsprop, const void *g, void *p,
+                            void *v, void *m, const cvc_call *call);
+
+/** The sum of the squares of x, in double: to clip gradients by their norm. */
+cvc_status cvc_sum_of_squares(cvc_dtype dtype, int64_t size, const void *x,
+                              double *sum, const cvc_call *call);
 
 /* ------------------------------------------------------------------ plan */
 
@@ -360,6 +515,19 @@ typedef enum cvc_step_kind {
   CVC_STEP_CONV_BACKWARD_WEIGHT,   /* dy, x -> [dw], [db] */
   CVC_STEP_POOL_FORWARD,           /* x -> y, [indices] */
   CVC_STEP_POOL_BACKWARD,          /* dy, [indices] -> dx */
+  CVC_STEP_ADAPTIVE_POOL_FORWARD,  /* x -> y */
+  CVC_STEP_ADAPTIVE_POOL_BACKWARD, /* dy -> dx */
+  CVC_STEP_BATCH_NORM_FORWARD,     /* x, [weight], [bias], [given_mean],
+                                      [given_var], [residual]
+                                      -> y, [mean], [var] */
+  CVC_STEP_BATCH_NORM_BACKWARD,    /* dy, x, [y], [weight], [bias], mean, var
+                                      -> [dx], [dweight], [dbias],
+                                      [dresidual] */
+  CVC_STEP_RUNNING_STATISTICS,     /* mean, var, running_mean, running_var,
+                                      [batches] -> the three */
+  CVC_STEP_LRN_FORWARD,            /* x -> y */
+  CVC_STEP_LRN_BACKWARD,           /* dy, x -> dx */
+  CVC_STEP_DROPOUT,                /* draws, x -> y */
   CVC_STEP_RELU_FORWARD,           /* x -> y */
   CVC_STEP_RELU_BACKWARD,          /* dy, y -> dx */
   CVC_STEP_ADD,                    /* a, b -> y */
@@ -368,12 +536,14 @@ typedef enum cvc_step_kind {
   CVC_STEP_CROSS_ENTROPY_FORWARD,  /* logits, target, [weight] -> loss */
   CVC_STEP_CROSS_ENTROPY_BACKWARD, /* dloss, logits, target, [weight]
                                       -> dlogits */
-  CVC_STEP_SGD,                    /* hyper, g -> p, [m]; hyper: the six
-                                      members of cvc_sgd as CVC_F64 */
+  /* hyper: the members of cvc_sgd, cvc_adam, cvc_rmsprop as CVC_F64 */
+  CVC_STEP_SGD,     /* hyper, g -> p, [m] */
+  CVC_STEP_ADAM,    /* hyper, g -> p, m, v */
+  CVC_STEP_RMSPROP, /* hyper, g -> p, v, [m] */
   CVC_STEP_KINDS
 } cvc_step_kind;
 
-#define CVC_MAX_OPERANDS 6
+#define CVC_MAX_OPERANDS 11
 
 typedef struct cvc_step {
   cvc_step_kind kind;
@@ -382,6 +552,14 @@ typedef struct cvc_step {
   union {
     cvc_conv conv;
     cvc_pool pool;
+    cvc_adaptive_pool adaptive_pool;
+    cvc_batch_norm batch_norm;
+    cvc_lrn lrn;
+    cvc_dropout dropout;
+    struct {
+      double momentum;
+      int64_t count;
+    } running;
     cvc_cross_entropy cross_entropy;
     struct {
       int64_t batch, a, b;

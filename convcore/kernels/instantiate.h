@@ -5,6 +5,8 @@
  *   CVC_ISA            the ISA's name, e.g. avx2
  *   CVC_VECTOR_BYTES   length of its vectors
  *   CVC_TILE_ROWS      rows of the largest tile (its columns: two vectors)
+ *   CVC_PARTIAL        it has NAME(load_lanes), NAME(store_lanes): a part of a
+ *                      vector, and NAME(stream): a store past the caches
  *
  * A template sees: REAL the element type, VL the lanes of a vector, VECTOR an
  * aligned vector, VECTOR_U one at any element's address (to load and store
@@ -26,6 +28,11 @@
  * operands of tiles of 6 and 7 rows although half the registers are free. */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("ira-region=one")
+#endif
+
+/* Square roots become instructions when errno need not be set. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-math-errno")
 #endif
 
 #define CVC_INLINE static inline __attribute__((always_inline))

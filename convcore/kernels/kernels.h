@@ -12,6 +12,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../include/convcore.h"
+
+/** How results go to memory. */
+typedef enum cvc_stores {
+  CVC_STORES_PLAIN,
+  CVC_STORES_REQUEST, /* ask for their cache lines before the sums */
+  CVC_STORES_STREAM   /* past the caches; every row is aligned to 64 bytes. A
+                         fence must follow before another thread reads them */
+} cvc_stores;
+
 /**
  * One tile of a matrix product whose reduction runs over strided "runs":
  *
@@ -40,6 +50,10 @@ typedef struct cvc_tile {
   const void *row_bias; /* [rows] or NULL */
   const void *residual; /* [rows][columns], row stride c_row, or NULL */
   int relu, accumulate;
+  cvc_stores stores;
+  /* Memory that will be read soon, or NULL: a vector per term is brought into
+   * the caches. */
+  const void *next;
 } cvc_tile;
 
 /**
@@ -81,6 +95,18 @@ typedef struct cvc_depthwise {
 #define CVC_CHUNK 96
 
 /**
+ * Rows of one channel, with zeros beside them: y[i][j] =
+ * x[i*x_row + (j - low)*x_step] for low <= j < high, else 0, for j < width.
+ * y has room for one vector more.
+ */
+typedef struct cvc_rows {
+  ptrdiff_t rows, low, high, width;
+  const void *x, *x_end; /* the end of what may be read */
+  ptrdiff_t x_row, x_step;
+  void *y;
+} cvc_rows;
+
+/**
  * Periods of target pixels in channels-last memory: targets are the outputs of
  * a pooling, or backward the elements of dx, and sources what they take their
  * taps from. A period is row_phases x phases targets, each with taps of its
@@ -101,15 +127,20 @@ typedef struct cvc_window {
  */
 typedef struct cvc_winograd_input {
   int nh, nw;
-  const void *const *pixels; /* [nh][nw], NULL in the padding */
+  const void *const *pixels; /* [nh][nw]; in the padding to zeros */
+  ptrdiff_t next; /* from a pixel to that of the tile that comes next */
   ptrdiff_t channels;
-  void *v; /* v[point][channels] = B^T d B */
+  void *v; /* v[point][channels] = B^T d B; at least a vector is written */
   ptrdiff_t v_point;
+  /* Of a gradient dy: [mh][mw] pixels, zeros where outside, are transformed as
+   * filters are, v = G d G^T, with one point more, their sum. A vector at
+   * least is written. */
+  int mh, mw;
 } cvc_winograd_input;
 
 typedef struct cvc_winograd_output {
   int nh, nw, mh, mw;
-  const void *m; /* m[point][channels] */
+  const void *m; /* m[point][channels]; at least a vector is read */
   ptrdiff_t m_point, channels;
   int height, width; /* the part of mh x mw inside y */
   void *y;           /* y = activation(A^T m A + bias + residual) */
@@ -129,14 +160,56 @@ typedef struct cvc_winograd_filter {
   ptrdiff_t u_point;
 } cvc_winograd_filter;
 
+/**
+ * Part of a batch normalisation: rows x columns elements, rows `step` apart. A
+ * column is a channel; with `plane`, all the elements of the one row belong to
+ * one channel. `mean` to `offset` have an element per channel.
+ *
+ *   normalized = (x - mean) * scale + bias
+ *   dx = dy * scale + (x - mean) * slope + offset
+ *
+ * where ReLU's gradient makes dy 0 where y, or without y normalized, is not
+ * positive; d_residual, if any, is what remains of dy.
+ */
+typedef struct cvc_norm {
+  ptrdiff_t rows, columns, step;
+  bool plane, relu;
+  const void *x, *residual, *dy, *y;
+  const void *mean, *scale, *bias, *slope, *offset;
+  void *to; /* y or dx */
+  void *d_residual;
+  double *sums[2]; /* of each channel; added to */
+} cvc_norm;
+
+/** Which elements dropout drops: those whose random word is below `dropped`. */
+typedef struct cvc_draw {
+  uint32_t key[2], stream, step;
+  uint64_t dropped;
+  double scale; /* of the others */
+} cvc_draw;
+
+/* The gradient of weights from the products of all tiles. */
+typedef struct cvc_winograd_weight {
+  int nh, nw, rh, rw;
+  const void *m; /* m[point][row][columns], in whole vectors */
+  ptrdiff_t m_point, m_row, rows;
+  int columns;
+  void *w; /* w[row][columns][rh][rw] */
+  ptrdiff_t w_row;
+} cvc_winograd_weight;
+
 /* One line a kernel: return type, name, arguments. */
 #define CVC_KERNELS(X)                                                       \
   X(void, tile, (const cvc_tile *tile))                                      \
   X(void, depthwise, (const cvc_depthwise *depthwise))                       \
+  X(void, rows, (const cvc_rows *rows))                                      \
   X(void, winograd_input, (const cvc_winograd_input *tile))                  \
   /* 0 when a result is infinite or NaN before bias and residual */          \
   X(int, winograd_output, (const cvc_winograd_output *tile))                 \
   X(void, winograd_filter, (const cvc_winograd_filter *tile))                \
+  X(void, winograd_gradient, (const cvc_winograd_input *tile))               \
+  /* 0 when a result is infinite or NaN */                                   \
+  X(int, winograd_weight, (const cvc_winograd_weight *tile))                 \
   /* index[pixel][channel]: the tap of the maximum, index_bytes 1 (uint8) or \
    * 4 (int32), or 0: not wanted */                                          \
   X(void, max_pool,                                                          \
@@ -160,13 +233,34 @@ typedef struct cvc_winograd_filter {
   X(void, max_pool_scatter,                                                  \
     (ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step,                   \
      const int64_t *index, const void *dy, void *dx))                        \
+  /* sums of x - mean and its square; of dy and dy * (x - mean) */           \
+  X(void, norm_moments, (const cvc_norm *norm))                              \
+  X(void, norm_gradient_sums, (const cvc_norm *norm))                        \
+  X(void, norm_apply, (const cvc_norm *norm))                                \
+  X(void, norm_gradient, (const cvc_norm *norm))                             \
   X(void, relu_forward, (ptrdiff_t size, const void *x, void *y))            \
   X(void, relu_backward,                                                     \
     (ptrdiff_t size, const void *dy, const void *y, void *dx))               \
   X(void, add, (ptrdiff_t size, const void *a, const void *b, void *y))      \
   X(int, all_finite, (ptrdiff_t size, const void *x))                        \
-  X(void, sgd,                                                               \
-    (ptrdiff_t size, const double hyper[6], const void *g, void *p, void *m))
+  X(void, lrn_forward,                                                       \
+    (const cvc_lrn *lrn, ptrdiff_t pixels, const void *x, void *y,           \
+     void *work))                                                            \
+  X(void, lrn_backward,                                                      \
+    (const cvc_lrn *lrn, ptrdiff_t pixels, const void *dy, const void *x,    \
+     void *dx, void *work))                                                  \
+  /* elements from `first`, a multiple of 64 */                              \
+  X(void, dropout,                                                           \
+    (const cvc_draw *draw, ptrdiff_t first, ptrdiff_t size, const void *x,   \
+     void *y))                                                               \
+  X(void, sgd, CVC_OPTIMIZER)                                                \
+  X(void, adam, CVC_OPTIMIZER)                                               \
+  X(void, rmsprop, CVC_OPTIMIZER)
+
+/* Gradients, parameters, and up to two arrays of state. */
+#define CVC_OPTIMIZER                                                        \
+  (ptrdiff_t size, const double *hyper, const void *g, void *p, void *first, \
+   void *second)
 
 /** The kernels of one ISA and dtype. */
 typedef struct cvc_kernels {

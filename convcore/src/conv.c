@@ -143,6 +143,8 @@ static parts parts_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
     p.packed = padded(cvc_packed_elements(conv, pass, choice), conv);
   if (choice.depthwise)
     p.algorithm = cvc_depthwise_scratch(conv, pass, threads);
+  else if (pass == CVC_BACKWARD_WEIGHT && choice.algorithm == CVC_WINOGRAD)
+    p.algorithm = cvc_winograd_weight_scratch(conv, choice.m, threads);
   else if (pass == CVC_BACKWARD_WEIGHT)
     p.algorithm =
         cvc_weight_scratch(conv, threads, choice.algorithm == CVC_IM2COL);
@@ -247,6 +249,8 @@ static cvc_status run_algorithm(const cvc_conv_job *job, cvc_pass pass) {
   const cvc_algorithm algorithm = job->choice.algorithm;
   const bool im2col = algorithm == CVC_IM2COL;
   if (job->choice.depthwise) return cvc_depthwise_run(job, pass);
+  if (pass == CVC_BACKWARD_WEIGHT && algorithm == CVC_WINOGRAD)
+    return cvc_winograd_weight_run(job);
   if (pass == CVC_BACKWARD_WEIGHT) return cvc_weight_backward(job, im2col);
   if (algorithm == CVC_WINOGRAD) return cvc_winograd_run(job, pass);
   if (job->choice.planar) return cvc_planar_run(job, pass);

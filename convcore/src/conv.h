@@ -142,7 +142,8 @@ const void *cvc_packed_second(const cvc_conv *conv, cvc_pass pass,
 /* ------------------------------------------------------- conv_tiles.c */
 
 /** Run a tile of `rows` rows, any number, as tiles of nearly equal height;
- * a, c, row_bias and residual are of its first row and left changed. */
+ * a, c, row_bias and residual are of its first row and left changed, and so is
+ * next. */
 void cvc_run_tiles(const cvc_kernels *kernels, cvc_tile *tile, int64_t rows,
                    int64_t bytes);
 
@@ -194,10 +195,13 @@ void cvc_im2col(const cvc_conv *conv, const void *x, int64_t channels,
 /* conv_planar.c: forward and backward-data; plain weights, arrays of either
  * layout */
 bool cvc_planar_fits(const cvc_conv *conv, cvc_pass pass);
-/** Columns computed for all images, dropped ones included, the sum of their
- * taps, and elements of the source that are copied. */
-void cvc_planar_work(const cvc_conv *conv, cvc_pass pass, double *columns,
-                     double *products, double *moved);
+/** Columns computed for all images, dropped ones included, and the sum of
+ * their taps; planes that are filled, and their elements; results that are
+ * moved to where they belong. */
+typedef struct cvc_planar_work {
+  double columns, products, planes, copied, moved;
+} cvc_planar_work;
+cvc_planar_work cvc_planar_work_of(const cvc_conv *conv, cvc_pass pass);
 int64_t cvc_planar_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_planar_run(const cvc_conv_job *job, cvc_pass pass);
 
@@ -215,5 +219,9 @@ void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
 int64_t cvc_winograd_scratch(const cvc_conv *conv, cvc_pass pass, int m,
                              int threads);
 cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass);
+
+/* conv_winograd_weight.c: backward-weight, stride 1 */
+int64_t cvc_winograd_weight_scratch(const cvc_conv *conv, int m, int threads);
+cvc_status cvc_winograd_weight_run(const cvc_conv_job *job);
 
 #endif /* CVC_CONV_H */

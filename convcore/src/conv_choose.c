@@ -6,6 +6,8 @@
  * set of constants serves every ISA; docs/design/0003 has the measurements
  * behind them.
  */
+#include <string.h>
+
 #include "conv.h"
 
 #define FMAS_PER_CYCLE 2.0
@@ -13,7 +15,7 @@
  * products, and on Winograd's, whose operands come from further away. */
 #define DIRECT_RATE 0.95
 #define WINOGRAD_RATE 0.85
-#define PLANAR_RATE 0.65 /* its vectors are not aligned */
+#define PLANAR_RATE 0.8 /* its vectors are not aligned */
 /* Cycles per tile: a call, the epilogue of its rows. */
 #define TILE_OVERHEAD 40.0
 /* Cycles to set up a region of equal taps; cycles per term of the sums of one
@@ -26,20 +28,28 @@
 #define INPUT_CYCLES 4.0
 #define OUTPUT_CYCLES 3.0
 #define TAIL_VECTORS 4
+/* Of the gradient of weights: cycles per element to add and store the direct
+ * algorithm's parts, and per point and vector to transform Winograd's sums. */
+#define WEIGHT_CYCLES 2.5
+#define STORE_CYCLES 8.0
 /* Bytes per cycle at which weights arrive from beyond the second-level cache,
  * and its part that they can stay in. */
 #define STREAM_RATE 8.0
 #define CACHE_BYTES (512 * 1024)
 /* Cycles for a run of the reduction. */
 #define RUN_CYCLES 6.0
+/* Cycles to begin a plane. */
+#define PLANE_CYCLES 50.0
 /* Moving a row of pixels of one channel, cycles per element. */
 #define ROW_CYCLES 0.25
+/* One that are not side by side. */
+#define STEP_CYCLES 1.0
 /* Adding a filter row of columns to dx. */
 #define SCATTER_ROW_CYCLES 20.0
 /* Converting a whole array between layouts, cycles per element. */
 #define CONVERT_CYCLES 1.5
 /* Packing, cycles per vector of weights: moving, and Winograd's transform. */
-#define PACK_CYCLES 20.0
+#define PACK_CYCLES 32.0
 #define FILTER_CYCLES 12.0
 
 /** Winograd tiles that exist, for filters of r taps on both axes (or on w
@@ -115,8 +125,7 @@ static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
   const cvc_channels ch = cvc_conv_channels(conv, pass);
   const double groups = (double)ch.groups, reduced = (double)ch.reduced;
   const double tiles = (double)cvc_ceil_div(ch.produced, kernels->mr);
-  double columns, products, moved;
-  cvc_planar_work(conv, pass, &columns, &products, &moved);
+  const cvc_planar_work work = cvc_planar_work_of(conv, pass);
   /* Two vectors a row; below four rows the chain of sums is the limit. */
   const bool line =
       cvc_volume(conv->kernel) == 1 && conv->stride[1] * conv->stride[2] == 1;
@@ -125,16 +134,17 @@ static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
       larger((double)ch.produced / tiles, 4) * 2 / FMAS_PER_CYCLE / rate;
   /* A run is one tap's channels, or those taps of a row that are more. */
   const double run = larger(reduced, (double)conv->kernel[2]);
-  double cycles = groups / kernels->nr * tiles *
-                  (products * reduced * (term + RUN_CYCLES / run) +
-                   columns * TILE_OVERHEAD);
-  /* Results are stored as they are where the columns are the target's. */
-  const double stored = line ? 0 : columns * groups * (double)ch.produced;
-  if (conv->layout == CVC_CHANNELS_FIRST)
-    return cycles + ROW_CYCLES * (moved + stored);
-  cycles += moved * scatter_cycles(ch.reduced * ch.groups) +
-            stored * scatter_cycles(ch.produced * ch.groups);
-  return cycles;
+  const double cycles =
+      PLANE_CYCLES * work.planes +
+      groups / kernels->nr * tiles *
+          (work.products * reduced * (term + RUN_CYCLES / run) +
+           work.columns * TILE_OVERHEAD);
+  if (conv->layout == CVC_CHANNELS_LAST)
+    return cycles + work.copied * scatter_cycles(ch.reduced * ch.groups) +
+           work.moved * scatter_cycles(ch.produced * ch.groups);
+  const bool strided = pass == CVC_FORWARD && conv->stride[2] > 1;
+  return cycles + work.copied * (strided ? STEP_CYCLES : ROW_CYCLES) +
+         work.moved * STEP_CYCLES;
 }
 
 /** im2col's gradient of x: a product with full vectors, whose columns are then
@@ -236,14 +246,40 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   return cycles + convert_cycles(conv);
 }
 
+/** The gradient of weights: pixels are what is summed over. */
+static double weight_cycles(const cvc_conv *conv) {
+  const cvc_channels ch = cvc_conv_channels(conv, CVC_FORWARD);
+  const double taps = (double)cvc_volume(conv->kernel);
+  const double pixels = (double)cvc_conv_y_elements(conv) / (double)conv->k;
+  return (double)ch.groups * product_cycles(conv, taps * (double)ch.reduced,
+                                            pixels, ch.produced, DIRECT_RATE) +
+         WEIGHT_CYCLES * (double)cvc_conv_w_elements(conv) +
+         convert_cycles(conv);
+}
+
+static double winograd_weight_cycles(const cvc_conv *conv, int m) {
+  const cvc_channels ch = cvc_conv_channels(conv, CVC_FORWARD);
+  const double points = (double)cvc_winograd_points(conv, m);
+  int64_t tiles, blocks;
+  cvc_winograd_blocks(conv, CVC_FORWARD, m, &tiles, &blocks);
+  const double product = product_cycles(
+      conv, (double)ch.produced, (double)tiles, ch.reduced, WINOGRAD_RATE);
+  const double transforms =
+      (double)tiles * (INPUT_CYCLES * transformed(conv, ch.reduced) +
+                       OUTPUT_CYCLES * transformed(conv, ch.produced)) +
+      (double)ch.produced * vectors(conv, ch.reduced) * STORE_CYCLES;
+  return (double)ch.groups * points * (product + transforms) +
+         convert_cycles(conv);
+}
+
 /** A way to run a pass, and what the model predicts for it. */
 typedef struct option {
   cvc_choice choice;
   double cycles;
 } option;
 
-/** Every way to run a forward or backward-data pass that the algorithm named
- * by the descriptor allows; CVC_AUTO allows all. */
+/** Every way to run a pass that the algorithm named by the descriptor allows;
+ * CVC_AUTO allows all. */
 static int options_of(const cvc_conv *conv, cvc_pass pass, option *options) {
   const cvc_algorithm named = conv->algorithm;
   int count = 0;
@@ -255,9 +291,10 @@ static int options_of(const cvc_conv *conv, cvc_pass pass, option *options) {
     const bool depthwise = cvc_is_depthwise(conv);
     options[count++] =
         (option){{.algorithm = CVC_DIRECT, .depthwise = depthwise},
-                 direct_cycles(conv, pass)};
+                 pass == CVC_BACKWARD_WEIGHT ? weight_cycles(conv)
+                                             : direct_cycles(conv, pass)};
     if (depthwise) return count;
-    if (cvc_planar_fits(conv, pass))
+    if (pass != CVC_BACKWARD_WEIGHT && cvc_planar_fits(conv, pass))
       options[count++] = (option){{.algorithm = CVC_DIRECT, .planar = true},
                                   planar_cycles(conv, pass)};
   }
@@ -271,26 +308,52 @@ static int options_of(const cvc_conv *conv, cvc_pass pass, option *options) {
     return count;
   for (int i = 0; i < TILES; i++)
     if (tile_fits(conv, i))
-      options[count++] = (option){{.algorithm = CVC_WINOGRAD, .m = tiles[i].m},
-                                  winograd_cycles(conv, pass, tiles[i].m)};
+      options[count++] =
+          (option){{.algorithm = CVC_WINOGRAD, .m = tiles[i].m},
+                   pass == CVC_BACKWARD_WEIGHT
+                       ? winograd_weight_cycles(conv, tiles[i].m)
+                       : winograd_cycles(conv, pass, tiles[i].m)};
   return count;
 }
 
+/** A choice that a thread has made. */
+typedef struct kept {
+  cvc_conv conv;
+  cvc_pass pass;
+  cvc_choice choice;
+} kept;
+
+/* Descriptors are compared byte by byte: six enums, then int64_t. */
+_Static_assert(sizeof(cvc_conv) == 6 * sizeof(int) + 22 * sizeof(int64_t),
+               "no padding");
+
+/** Where this thread keeps such a choice: the model takes as long as a tenth
+ * of a small convolution. */
+static kept *place_of(const cvc_conv *conv, cvc_pass pass) {
+  enum { PLACES = 16 };
+  static _Thread_local kept places[PLACES];
+  const int64_t parts[] = {conv->n,         conv->c,     conv->k,
+                           conv->size[2],   pass,        conv->weights,
+                           conv->kernel[2], conv->layout};
+  uint64_t hash = 0;
+  for (int i = 0; i < 8; i++) hash = hash * 31 + (uint64_t)parts[i];
+  return &places[hash % PLACES];
+}
+
 cvc_status cvc_choose(const cvc_conv *conv, cvc_pass pass, cvc_choice *choice) {
-  if (pass == CVC_BACKWARD_WEIGHT) {
-    if (conv->algorithm == CVC_WINOGRAD) return CVC_UNSUPPORTED;
-    const bool im2col = conv->algorithm == CVC_IM2COL;
-    *choice = (cvc_choice){.algorithm = im2col ? CVC_IM2COL : CVC_DIRECT,
-                           .depthwise = !im2col && cvc_is_depthwise(conv)};
-    return CVC_OK;
+  kept *const kept = place_of(conv, pass);
+  if (kept->pass != pass || memcmp(&kept->conv, conv, sizeof *conv) != 0) {
+    option options[CVC_MAX_CANDIDATES];
+    const int count = options_of(conv, pass, options);
+    if (!count) return CVC_UNSUPPORTED;
+    int best = 0;
+    for (int i = 1; i < count; i++)
+      if (options[i].cycles < options[best].cycles) best = i;
+    kept->conv = *conv;
+    kept->pass = pass;
+    kept->choice = options[best].choice;
   }
-  option options[CVC_MAX_CANDIDATES];
-  const int count = options_of(conv, pass, options);
-  if (!count) return CVC_UNSUPPORTED;
-  int best = 0;
-  for (int i = 1; i < count; i++)
-    if (options[i].cycles < options[best].cycles) best = i;
-  *choice = options[best].choice;
+  *choice = kept->choice;
   return CVC_OK;
 }
 
@@ -300,7 +363,7 @@ cvc_status cvc_conv_explain(const cvc_conv *conv, cvc_pass pass,
   int64_t out[3];
   CVC_TRY(cvc_conv_output_size(conv, out));
   if (!candidates || !count) return CVC_BAD_ARGUMENT;
-  if (pass != CVC_FORWARD && pass != CVC_BACKWARD_DATA) return CVC_UNSUPPORTED;
+  if (pass < CVC_FORWARD || pass > CVC_BACKWARD_WEIGHT) return CVC_BAD_ARGUMENT;
   option options[CVC_MAX_CANDIDATES];
   *count = options_of(conv, pass, options);
   if (!*count) return CVC_UNSUPPORTED;

@@ -8,9 +8,17 @@
  * source that fits the second-level cache, all pixels go through one panel of
  * weights after the other.
  */
+#include <stdatomic.h>
+
 #include "conv.h"
 
-#define BLOCK_BYTES (256 * 1024) /* source per block: a part of the L2 */
+#define BLOCK_BYTES (512 * 1024) /* source per block: a part of the L2 */
+/* A target that the last-level cache does not keep is written past it; one
+ * beyond the second level, where sums of few terms follow one another faster
+ * than memory, has its lines requested. */
+#define STREAM_BYTES (24 * 1024 * 1024)
+#define REQUEST_BYTES (4 * 1024 * 1024)
+#define REQUEST_TERMS 64
 
 typedef struct direct {
   const cvc_conv_job *job;
@@ -28,6 +36,7 @@ typedef struct direct {
   int64_t planes, block_planes, block_rows, block_columns;
   int64_t plane_blocks, row_blocks, column_blocks;
   int64_t panels, panel_splits;
+  cvc_stores stores;
 } direct;
 
 /** Per-thread working memory, in scratch. */
@@ -108,8 +117,9 @@ static void run_rectangle(const direct *d, cvc_tile *tile, int64_t rows,
   const int64_t c_across = axis[2].step * d->target_channels;
 
   const int64_t mr = d->kernels->mr;
-  const bool across =
-      rows * cvc_ceil_div(columns, mr) <= columns * cvc_ceil_div(rows, mr);
+  /* Tiles down the image jump from page to page: only for far fewer tiles. */
+  const bool across = 3 * rows * cvc_ceil_div(columns, mr) <=
+                      4 * columns * cvc_ceil_div(rows, mr);
   const int64_t lines = across ? rows : columns;
   const int64_t length = across ? columns : rows;
   const int64_t a_line = across ? a_down : a_across;
@@ -151,6 +161,7 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
           job->bias ? cvc_at_const(job->bias, first_channel, d->bytes) : NULL,
       .relu = d->pass == CVC_FORWARD &&
               job->conv->activation == CVC_ACTIVATION_RELU,
+      .stores = d->stores,
   };
   for (int64_t i = 0; i < n_rows; i++)
     for (int64_t j = 0; j < n_columns; j++) {
@@ -205,6 +216,8 @@ static void direct_task(void *context, int64_t task, int thread) {
     for (int64_t p = plane; p < plane_end; p++)
       run_plane(d, &space, p, group, panel, space.rows, n_rows, space.columns,
                 n_columns);
+  /* What was written past the caches is seen before the task's end is. */
+  if (d->stores == CVC_STORES_STREAM) atomic_thread_fence(memory_order_seq_cst);
 }
 
 /** Every pixel for itself: the whole batch is one line of pixels. */
@@ -269,11 +282,25 @@ static void set_blocks(direct *d) {
     d->panel_splits = cvc_min(d->panels, cvc_ceil_div(enough, blocks));
 }
 
+static cvc_stores stores_of(const direct *d) {
+  const cvc_conv *conv = d->job->conv;
+  const int64_t pixel = d->target_channels * d->bytes;
+  const int64_t images = d->planes / d->axis[0].count;
+  const int64_t bytes = images * cvc_volume(d->target_size) * pixel;
+  const bool aligned = (uintptr_t)d->target % 64 == 0 && pixel % 64 == 0;
+  if (aligned && bytes >= STREAM_BYTES) return CVC_STORES_STREAM;
+  return bytes >= REQUEST_BYTES &&
+                 d->ch.reduced * cvc_volume(conv->kernel) <= REQUEST_TERMS
+             ? CVC_STORES_REQUEST
+             : CVC_STORES_PLAIN;
+}
+
 /** Run the correlation that d->axis describes. */
 static cvc_status run_direct(direct *d) {
   if (d->planes * d->axis[0].count * d->axis[1].count * d->axis[2].count == 0)
     return CVC_OK;
   set_blocks(d);
+  d->stores = stores_of(d);
   const int64_t tasks = d->plane_blocks * d->row_blocks * d->column_blocks *
                         d->ch.groups * d->panel_splits;
   return cvc_parallel(d->job->call, (int)cvc_min(d->job->threads, tasks), tasks,

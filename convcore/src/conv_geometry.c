@@ -13,7 +13,9 @@ void cvc_conv_out(const cvc_conv *conv, int64_t out[3]) {
   for (int i = 0; i < 3; i++) {
     int64_t padded = conv->size[i] + conv->pad_before[i] + conv->pad_after[i];
     int64_t extent = conv->dilation[i] * (conv->kernel[i] - 1) + 1;
-    out[i] = (padded - extent) / conv->stride[i] + 1;
+    out[i] = padded - extent + 1;
+    if (conv->stride[i] > 1) /* divisions are slow */
+      out[i] = (padded - extent) / conv->stride[i] + 1;
   }
 }
 

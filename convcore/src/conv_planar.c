@@ -3,15 +3,20 @@
  * channels and for channels-first arrays: the tile kernel with output
  * channels as rows, straight from the plain weights, and pixels as columns.
  *
- * A strip of the source is copied into planes, padded with zeros, and split
- * by the remainder of the position modulo the stride, so that the sources of
- * neighbouring outputs are neighbours:
+ * A strip of the source is copied into planes, padded with zeros, so that the
+ * sources of neighbouring outputs are neighbours. Along h there is a plane for
+ * each remainder of the position modulo the stride; along w either, too,
  *
  *   plane[c][ph][pw][i][j] = x[c][i*stride + ph - pad][j*stride + pw - pad]
  *
+ * or, where channels are few, one for each tap:
+ *
+ *   plane[c][ph][s][i][j] = x[c][i*stride + ph - pad][j*stride + s - pad]
+ *
  * Outputs are numbered through the whole strip with the planes' width, which
- * makes one long row of columns; the few between the end of a row of outputs
- * and the beginning of the next are computed and dropped.
+ * makes one long row of columns. A plane for each tap is as wide as the output,
+ * so that the columns are the target's; else the few between the end of a row
+ * of outputs and the beginning of the next are computed and dropped.
  */
 #include <string.h>
 
@@ -31,6 +36,8 @@ typedef struct planar {
    * far the others reach, remainders that a tap can have; sizes. */
   cvc_axis axis[2];
   int64_t origin[2], reach[2], phases[2];
+  bool by_tap;       /* a plane for each tap along w */
+  int64_t planes[2]; /* of a channel */
   int64_t source[2], target[2];
   int64_t source_channels, target_channels;
   bool source_last, target_last; /* channels-last arrays */
@@ -41,6 +48,18 @@ typedef struct planar {
   int64_t phase_size, channel_size; /* elements */
   int64_t thread_bytes, sums_at;    /* offset of the results, in bytes */
 } planar;
+
+/** Whether a plane for each tap along w costs less than what it saves: columns
+ * that are dropped, and to move the results. In quarters of a cycle. */
+static bool is_by_tap(const planar *p) {
+  const cvc_axis *h = &p->axis[0], *w = &p->axis[1];
+  const int64_t dropped = p->reach[1] / w->source_step;
+  const int64_t copied = p->ch.reduced * (w->taps - p->phases[1]) * w->count;
+  const int64_t products = p->ch.produced * p->ch.reduced * h->taps * w->taps;
+  return dropped &&
+         copied < 2 * dropped * products / p->kernels->vector_length +
+                      p->ch.produced * w->count;
+}
 
 /** The part of a pass whose target indices leave these remainders modulo the
  * stride; a forward pass is one part. */
@@ -78,9 +97,12 @@ static planar planar_of(const cvc_conv *conv, cvc_pass pass,
   p.line = taps == 1 && !p.source_last && p.source[0] == p.target[0] &&
            p.source[1] == p.target[1] && p.origin[0] == 0 && p.origin[1] == 0;
 
-  p.width = w->count + p.reach[1] / w->source_step;
+  p.by_tap = is_by_tap(&p);
+  p.planes[0] = p.phases[0];
+  p.planes[1] = p.by_tap ? w->taps : p.phases[1];
+  p.width = w->count + (p.by_tap ? 0 : p.reach[1] / w->source_step);
   const int64_t row_bytes =
-      p.phases[0] * p.phases[1] * p.ch.reduced * cvc_max(p.width, 1) * p.bytes;
+      p.planes[0] * p.planes[1] * p.ch.reduced * cvc_max(p.width, 1) * p.bytes;
   const int64_t rows = cvc_max(h->count, 1);
   p.strip = cvc_min(cvc_max(STRIP_BYTES / row_bytes, 1), rows);
   /* Enough tasks for the threads; what one computes does not depend on it. */
@@ -95,10 +117,11 @@ static planar planar_of(const cvc_conv *conv, cvc_pass pass,
   p.in_place = !p.target_last && w->count == p.target[1] &&
                p.width == w->count && h->step == 1;
 
-  /* A vector that begins inside a plane may end behind it. */
+  /* A vector that begins inside a plane may end behind it; what it takes from
+   * there is dropped. */
   const int64_t nr = p.kernels->nr;
   p.phase_size = p.line ? nr : p.plane_rows * p.width + nr;
-  p.channel_size = p.phases[0] * p.phases[1] * p.phase_size;
+  p.channel_size = p.planes[0] * p.planes[1] * p.phase_size;
   p.sums_at = cvc_round_up(p.ch.reduced * p.channel_size * p.bytes, 64);
   p.thread_bytes = p.sums_at;
   if (!p.in_place)
@@ -124,92 +147,98 @@ static void parts_of(const cvc_conv *conv, cvc_pass pass, int64_t parts[2]) {
                    : cvc_min(conv->stride[i + 1], conv->size[i + 1]);
 }
 
-void cvc_planar_work(const cvc_conv *conv, cvc_pass pass, double *columns,
-                     double *products, double *moved) {
+cvc_planar_work cvc_planar_work_of(const cvc_conv *conv, cvc_pass pass) {
   int64_t parts[2], at[2];
+  cvc_planar_work work = {0};
   parts_of(conv, pass, parts);
-  *columns = *products = *moved = 0;
   for (at[0] = 0; at[0] < parts[0]; at[0]++)
     for (at[1] = 0; at[1] < parts[1]; at[1]++) {
       const planar p = planar_of(conv, pass, at, 1);
       const int64_t used = p.strip * p.width - (p.width - p.axis[1].count);
-      const double all = (double)(conv->n * p.strips) *
-                         (double)cvc_round_up(used, p.kernels->vector_length);
-      *columns += all;
-      *products += all * (double)(p.axis[0].taps * p.axis[1].taps);
-      if (!p.line)
-        *moved += (double)(conv->n * p.strips * p.plane_rows * p.width *
-                           p.phases[0] * p.phases[1] * p.source_channels);
+      const double strips = (double)(conv->n * p.strips);
+      const double columns =
+          strips * (double)cvc_round_up(used, p.kernels->vector_length);
+      work.columns += columns;
+      work.products += columns * (double)(p.axis[0].taps * p.axis[1].taps);
+      if (!p.line && p.axis[0].taps > 0 && p.axis[1].taps > 0) {
+        const double planes =
+            strips * (double)(p.planes[0] * p.planes[1] * p.source_channels);
+        work.planes += planes;
+        work.copied += planes * (double)(p.plane_rows * p.width);
+      }
+      if (!p.in_place) work.moved += columns * (double)p.target_channels;
     }
+  return work;
 }
 
 /* ------------------------------------------------------------- the planes */
 
-/* plane[j] = row[j*step] for j in [low, high), 0 elsewhere, j < width. */
-#define COPY_ROW(TYPE)                                                    \
-  static void copy_##TYPE(const TYPE *row, int64_t step, int64_t low,     \
-                          int64_t high, int64_t width, TYPE *plane) {     \
-    for (int64_t j = 0; j < low; j++) plane[j] = 0;                       \
-    if (step == 1 && low < high)                                          \
-      memcpy(plane + low, row + low, (size_t)(high - low) * sizeof *row); \
-    else                                                                  \
-      for (int64_t j = low; j < high; j++) plane[j] = row[j * step];      \
-    for (int64_t j = cvc_max(low, high); j < width; j++) plane[j] = 0;    \
-  }
-COPY_ROW(uint32_t)
-COPY_ROW(uint64_t)
-
-/** Rows of one phase of one channel, for outputs from `first` on. */
-static void fill_phase(const planar *p, const void *image, int64_t first,
-                       int64_t ph, int64_t pw, void *plane) {
-  const int64_t step = p->source_last ? p->source_channels : 1;
-  const int64_t w0 = p->origin[1] + pw;
-  const int64_t h_step = p->axis[0].source_step;
-  const int64_t w_step = p->axis[1].source_step;
-  /* Columns j with 0 <= w0 + j*w_step < source width. */
-  int64_t low = w0 < 0 ? cvc_ceil_div(-w0, w_step) : 0;
-  int64_t high =
-      w0 < p->source[1] ? cvc_ceil_div(p->source[1] - w0, w_step) : 0;
-  low = cvc_min(low, p->width);
-  high = cvc_max(low, cvc_min(high, p->width));
-  for (int64_t i = 0; i < p->plane_rows; i++) {
-    const int64_t h = p->origin[0] + (first + i) * h_step + ph;
-    const bool inside = h >= 0 && h < p->source[0];
-    const int64_t at = (h * p->source[1] + w0) * step;
-    void *to = cvc_at(plane, i * p->width, p->bytes);
-    const void *row = inside ? cvc_at_const(image, at, p->bytes) : image;
-    const int64_t end = inside ? high : low;
-    const int64_t begin = inside ? low : p->width;
-    if (p->bytes == 4)
-      copy_uint32_t(row, w_step * step, begin, end, p->width, to);
-    else
-      copy_uint64_t(row, w_step * step, begin, end, p->width, to);
-  }
-  memset(cvc_at(plane, p->plane_rows * p->width, p->bytes), 0,
-         (size_t)(p->kernels->nr * p->bytes));
+/** Columns low <= j < high of a plane that begins at w0 lie in the source. */
+static void columns_inside(const planar *p, int64_t w0, int64_t *low,
+                           int64_t *high) {
+  const int64_t step = p->axis[1].source_step, room = p->source[1] - w0;
+  *low = cvc_min(w0 < 0 ? cvc_ceil_div(-w0, step) : 0, p->width);
+  *high = room > 0 ? cvc_min(cvc_ceil_div(room, step), p->width) : 0;
+  *high = cvc_max(*low, *high);
 }
 
-/** Channel c of a group of an image of the source, channels first or last. */
+/** One plane of a channel, for outputs from row `first` on. */
+static void fill_plane(const planar *p, const void *channel, const void *end,
+                       int64_t first, int64_t ph, int64_t pw, char *plane) {
+  const cvc_axis *w = &p->axis[1];
+  const int64_t pixel = p->source_last ? p->source_channels : 1;
+  const int64_t step = p->axis[0].source_step;
+  const int64_t h0 = p->origin[0] + first * step + ph;
+  const int64_t w0 =
+      p->by_tap ? w->offset + pw * w->offset_step : p->origin[1] + pw;
+  const int64_t row = p->width * p->bytes, room = p->source[0] - h0;
+  /* Rows top <= i < bottom lie in the source. */
+  const int64_t top =
+      cvc_min(h0 < 0 ? cvc_ceil_div(-h0, step) : 0, p->plane_rows);
+  const int64_t bottom = cvc_max(
+      top, room > 0 ? cvc_min(cvc_ceil_div(room, step), p->plane_rows) : 0);
+  if (top > 0) memset(plane, 0, (size_t)(top * row));
+  cvc_rows rows = {.rows = bottom - top,
+                   .width = p->width,
+                   .x_end = end,
+                   .x_row = step * p->source[1] * pixel,
+                   .x_step = w->source_step * pixel,
+                   .y = plane + top * row};
+  int64_t low, high;
+  columns_inside(p, w0, &low, &high);
+  rows.low = low;
+  rows.high = high;
+  rows.x = cvc_at_const(
+      channel,
+      ((h0 + top * step) * p->source[1] + w0 + low * w->source_step) * pixel,
+      p->bytes);
+  p->kernels->rows(&rows);
+  if (bottom < p->plane_rows)
+    memset(plane + bottom * row, 0, (size_t)((p->plane_rows - bottom) * row));
+}
+
+/** The source, or channel c of an image of it, channels first or last. */
+static const void *source_of(const planar *p) {
+  return p->pass == CVC_FORWARD ? p->job->x : p->job->y;
+}
 static const void *source_channel(const planar *p, int64_t image,
                                   int64_t channel) {
-  const void *source = p->pass == CVC_FORWARD ? p->job->x : p->job->y;
   const int64_t pixels = p->source[0] * p->source[1];
   const int64_t at = image * p->source_channels * pixels +
                      channel * (p->source_last ? 1 : pixels);
-  return cvc_at_const(source, at, p->bytes);
+  return cvc_at_const(source_of(p), at, p->bytes);
 }
 
 static void fill_planes(const planar *p, int64_t image, int64_t group,
                         int64_t first, char *planes) {
-  for (int64_t c = 0; c < p->ch.reduced; c++)
-    for (int64_t ph = 0; ph < p->phases[0]; ph++)
-      for (int64_t pw = 0; pw < p->phases[1]; pw++)
-        fill_phase(p, source_channel(p, image, group * p->ch.reduced + c),
-                   first, ph, pw,
-                   cvc_at(planes,
-                          c * p->channel_size +
-                              (ph * p->phases[1] + pw) * p->phase_size,
-                          p->bytes));
+  const void *end = source_channel(p, p->job->conv->n, 0);
+  for (int64_t c = 0; c < p->ch.reduced; c++) {
+    const void *channel = source_channel(p, image, group * p->ch.reduced + c);
+    for (int64_t i = 0; i < p->planes[0] * p->planes[1]; i++)
+      fill_plane(
+          p, channel, end, first, i / p->planes[1], i % p->planes[1],
+          cvc_at(planes, c * p->channel_size + i * p->phase_size, p->bytes));
+  }
 }
 
 /* --------------------------------------------------------------- products */
@@ -222,7 +251,7 @@ typedef struct runs {
 } runs;
 
 static bool runs_along_row(const planar *p) {
-  return p->ch.reduced < p->axis[1].taps && p->phases[1] == 1;
+  return p->ch.reduced < p->axis[1].taps && (p->by_tap || p->phases[1] == 1);
 }
 
 static int64_t runs_count(const planar *p) {
@@ -243,10 +272,10 @@ static int64_t tap_offset(const planar *p, int64_t jh, int64_t jw) {
   const cvc_axis *ah = &p->axis[0], *aw = &p->axis[1];
   const int64_t h = ah->offset + jh * ah->offset_step - p->origin[0];
   const int64_t w = aw->offset + jw * aw->offset_step - p->origin[1];
-  const int64_t phase =
-      h % ah->source_step * p->phases[1] + w % aw->source_step;
-  return phase * p->phase_size + h / ah->source_step * p->width +
-         w / aw->source_step;
+  const int64_t row = h % ah->source_step * p->planes[1];
+  const int64_t at = h / ah->source_step * p->width;
+  if (p->by_tap) return (row + jw) * p->phase_size + at;
+  return (row + w % aw->source_step) * p->phase_size + at + w / aw->source_step;
 }
 
 /** Its offset in the weights of one channel. */
@@ -262,7 +291,7 @@ static void set_runs(const planar *p, const cvc_conv *conv, runs *to) {
   if (runs_along_row(p)) {
     to->length = columns;
     to->a_step = p->axis[1].tap_step;
-    to->b_step = p->axis[1].offset_step;
+    to->b_step = p->by_tap ? p->phase_size : p->axis[1].offset_step;
     for (int64_t c = 0; c < p->ch.reduced; c++)
       for (int64_t jh = 0; jh < rows; jh++) {
         to->a[c * rows + jh] = c * p->w_step + weight_offset(p, conv, jh, 0);
@@ -272,7 +301,7 @@ static void set_runs(const planar *p, const cvc_conv *conv, runs *to) {
   }
   to->length = p->ch.reduced;
   to->a_step = p->w_step;
-  to->b_step = p->line ? p->source[0] * p->source[1] : p->channel_size;
+  to->b_step = p->channel_size;
   for (int64_t jh = 0; jh < rows; jh++)
     for (int64_t jw = 0; jw < columns; jw++) {
       to->a[jh * columns + jw] = weight_offset(p, conv, jh, jw);
@@ -292,100 +321,111 @@ typedef struct strip {
   char *planes, *sums;
 } strip;
 
-/** Outputs of columns q.. of a strip, all produced channels. */
-static void run_columns(const call *l, const strip *s, int64_t q,
-                        int64_t columns, const void *b, ptrdiff_t b_step) {
+/** Columns of a strip from sources at b, all produced channels. Where the
+ * last vector would not be full it begins earlier, and some columns are
+ * computed twice. */
+static void run_columns(const call *l, const strip *s, int64_t columns,
+                        const void *b, ptrdiff_t b_step) {
   const planar *p = &l->p;
   const cvc_conv_job *job = p->job;
-  const int64_t k = s->group * p->ch.produced;
-  const int64_t pixels = p->target[0] * p->target[1];
-  const int64_t weights =
-      p->ch.produced * p->ch.reduced * cvc_volume(job->conv->kernel);
-  cvc_tile tile = {
-      .a = cvc_at_const(p->w, s->group * weights, p->bytes),
-      .b = b,
-      .a_run = l->runs.a,
-      .b_run = l->runs.b,
-      .runs = l->runs.count,
-      .length = l->runs.length,
-      .a_row = p->w_row,
-      .a_step = l->runs.a_step,
-      .b_step = b_step,
-      .columns = (int)columns,
-      .row_bias = job->bias ? cvc_at_const(job->bias, k, p->bytes) : NULL};
+  const int64_t lanes = p->kernels->vector_length, nr = p->kernels->nr;
+  const int64_t channel = s->group * p->ch.produced;
+  const int64_t tiles = cvc_ceil_div(p->ch.produced, p->kernels->mr);
+  cvc_tile tile = {.a_run = l->runs.a,
+                   .b_run = l->runs.b,
+                   .runs = l->runs.count,
+                   .length = l->runs.length,
+                   .a_row = p->w_row,
+                   .a_step = l->runs.a_step,
+                   .b_step = b_step,
+                   .c_row = p->strip * p->width};
+  char *c = s->sums;
+  const char *residual = NULL;
   if (p->in_place) {
-    const int64_t at = (s->image * p->target_channels + k) * pixels +
-                       s->first * p->target[1] + q;
-    tile.c = cvc_at(job->target, at, p->bytes);
-    tile.c_row = pixels;
-    tile.residual =
-        job->residual ? cvc_at_const(job->residual, at, p->bytes) : NULL;
-    tile.relu =
-        p->pass == CVC_FORWARD && job->conv->activation == CVC_ACTIVATION_RELU;
-  } else {
-    tile.c = cvc_at(s->sums, q, p->bytes);
-    tile.c_row = p->strip * p->width;
+    tile.c_row = p->target[0] * p->target[1];
+    const int64_t at = (s->image * p->target_channels + channel) * tile.c_row +
+                       s->first * p->target[1];
+    c = cvc_at(job->target, at, p->bytes);
+    if (job->residual) residual = cvc_at_const(job->residual, at, p->bytes);
   }
-  cvc_run_tiles(p->kernels, &tile, p->ch.produced, p->bytes);
+  tile.relu = p->pass == CVC_FORWARD && (p->in_place || !job->residual) &&
+              job->conv->activation == CVC_ACTIVATION_RELU;
+  for (int64_t i = 0; i < tiles; i++) {
+    const int64_t first = i * p->ch.produced / tiles;
+    tile.rows = (int)((i + 1) * p->ch.produced / tiles - first);
+    tile.a =
+        cvc_at_const(p->w,
+                     channel * p->ch.reduced * cvc_volume(job->conv->kernel) +
+                         first * p->w_row,
+                     p->bytes);
+    if (job->bias)
+      tile.row_bias = cvc_at_const(job->bias, channel + first, p->bytes);
+    for (int64_t q = 0; q < columns; q += tile.columns) {
+      const int64_t width = columns >= nr && columns - q > lanes ? nr : lanes;
+      const int64_t from = cvc_max(cvc_min(q, columns - width), 0);
+      const int64_t at = first * tile.c_row + from;
+      tile.columns = (int)cvc_min(width, columns);
+      tile.b = cvc_at_const(b, from, p->bytes);
+      tile.c = cvc_at(c, at, p->bytes);
+      if (residual) tile.residual = cvc_at_const(residual, at, p->bytes);
+      p->kernels->tile(&tile);
+    }
+  }
 }
 
 /** The planes serve every column. */
 static void run_planes(const call *l, const strip *s, int64_t columns) {
-  const planar *p = &l->p;
-  fill_planes(p, s->image, s->group, s->first, s->planes);
-  const int64_t nr = p->kernels->nr;
-  for (int64_t q = 0; q < columns; q += nr)
-    run_columns(l, s, q, cvc_min(nr, columns - q),
-                cvc_at(s->planes, q, p->bytes), l->runs.b_step);
+  if (l->runs.count > 0)
+    fill_planes(&l->p, s->image, s->group, s->first, s->planes);
+  run_columns(l, s, columns, s->planes, l->runs.b_step);
 }
 
-/** The source itself serves, but for a last vector that is not full. */
+/** The source itself serves, but for less than a vector. */
 static void run_line(const call *l, const strip *s, int64_t columns) {
   const planar *p = &l->p;
   const int64_t nr = p->kernels->nr, pixels = p->source[0] * p->source[1];
   const void *source =
       cvc_at_const(source_channel(p, s->image, s->group * p->ch.reduced),
                    s->first * p->source[1], p->bytes);
-  for (int64_t q = 0; q < columns; q += nr) {
-    const int64_t count = cvc_min(nr, columns - q);
-    const void *b = cvc_at_const(source, q, p->bytes);
-    if (count % p->kernels->vector_length == 0) {
-      run_columns(l, s, q, count, b, pixels);
-      continue;
-    }
-    for (int64_t c = 0; c < p->ch.reduced; c++) {
-      char *to = cvc_at(s->planes, c * nr, p->bytes);
-      memcpy(to, cvc_at_const(b, c * pixels, p->bytes),
-             (size_t)(count * p->bytes));
-      memset(to + count * p->bytes, 0, (size_t)((nr - count) * p->bytes));
-    }
-    run_columns(l, s, q, count, s->planes, nr);
+  if (columns >= p->kernels->vector_length) {
+    run_columns(l, s, columns, source, pixels);
+    return;
   }
+  memset(s->planes, 0, (size_t)(p->ch.reduced * nr * p->bytes));
+  for (int64_t c = 0; c < p->ch.reduced; c++)
+    memcpy(cvc_at(s->planes, c * nr, p->bytes),
+           cvc_at_const(source, c * pixels, p->bytes),
+           (size_t)(columns * p->bytes));
+  run_columns(l, s, columns, s->planes, nr);
 }
 
-/* y = activation(sums + residual), where the sums are not in place. */
+/* Move sums to where they belong; with a residual they wait for that, and for
+ * the activation. */
 #define STORE_SUMS(REAL)                                                 \
   static void store_##REAL(const planar *p, const strip *s, bool relu) { \
     const cvc_axis *h = &p->axis[0], *w = &p->axis[1];                   \
     const int64_t pixels = p->target[0] * p->target[1];                  \
+    const int64_t pixel_step = p->target_last ? p->target_channels : 1;  \
     const int64_t k_step = p->target_last ? 1 : pixels;                  \
-    const int64_t step = p->target_last ? p->target_channels : 1;        \
-    const int64_t first = s->group * p->ch.produced;                     \
-    for (int64_t i = 0; i < s->rows; i++) {                              \
-      const int64_t row = h->first + (s->first + i) * h->step;           \
-      const int64_t pixel = row * p->target[1] + w->first;               \
-      const int64_t at = s->image * p->target_channels * pixels +        \
-                         first * k_step + pixel * step;                  \
-      REAL *y = (REAL *)p->job->target + at;                             \
-      const REAL *residual =                                             \
-          p->job->residual ? (const REAL *)p->job->residual + at : NULL; \
-      for (int64_t k = 0; k < p->ch.produced; k++) {                     \
+    const int64_t step = w->step * pixel_step, count = w->count;         \
+    for (int64_t k = 0; k < p->ch.produced; k++) {                       \
+      const int64_t channel = s->group * p->ch.produced + k;             \
+      for (int64_t i = 0; i < s->rows; i++) {                            \
+        const int64_t row = h->first + (s->first + i) * h->step;         \
+        const int64_t at = s->image * p->target_channels * pixels +      \
+                           channel * k_step +                            \
+                           (row * p->target[1] + w->first) * pixel_step; \
+        REAL *y = (REAL *)p->job->target + at;                           \
+        const REAL *residual = (const REAL *)p->job->residual;           \
         const REAL *sums =                                               \
             (const REAL *)s->sums + (k * p->strip + i) * p->width;       \
-        for (int64_t j = 0; j < w->count; j++) {                         \
-          const int64_t to = k * k_step + j * w->step * step;            \
-          REAL sum = residual ? sums[j] + residual[to] : sums[j];        \
-          y[to] = relu && sum <= 0 ? 0 : sum;                            \
+        if (!residual) {                                                 \
+          for (int64_t j = 0; j < count; j++) y[j * step] = sums[j];     \
+          continue;                                                      \
+        }                                                                \
+        for (int64_t j = 0; j < count; j++) {                            \
+          const REAL sum = sums[j] + residual[at + j * step];            \
+          y[j * step] = relu && sum <= 0 ? 0 : sum;                      \
         }                                                                \
       }                                                                  \
     }                                                                    \

@@ -5,10 +5,14 @@
  * u[panel][point][c][width] into m[point][tile][k], and transformed back with
  * bias, residual and activation.
  */
+#include <string.h>
+
 #include "conv.h"
 
-#define BLOCK_BYTES (1024 * 1024) /* of v and m */
-#define LEAST_TILES 56            /* between which weights stream once */
+/* Bytes of v and m in a block, half of a second-level cache, and tiles. Where
+ * the weights do not stay in it, they are read once per block. */
+#define CACHE_BYTES (1024 * 1024)
+#define LEAST_TILES 28
 #define MOST_TILES 112
 
 typedef struct winograd {
@@ -24,6 +28,7 @@ typedef struct winograd {
   int64_t source_channels, target_channels;
   int64_t points, panels, total; /* total: tiles of all images */
   int64_t block, blocks;         /* tiles of a block; blocks */
+  int64_t v_row, m_row;          /* elements of a tile, in whole vectors */
   int64_t v_point, m_point;      /* elements between points */
   char *scratch;
   int64_t thread_bytes;
@@ -64,17 +69,20 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m) {
   g.target_channels = g.ch.produced * conv->groups;
   g.panels = cvc_panels(g.ch.produced, g.kernels);
   g.total = conv->n * g.tiles[0] * g.tiles[1];
-  const int64_t tile_bytes =
-      g.points * (g.ch.reduced + g.ch.produced) * g.bytes;
+  g.v_row = cvc_round_up(g.ch.reduced, g.kernels->vector_length);
+  g.m_row = cvc_round_up(g.ch.produced, g.kernels->vector_length);
+  const int64_t tile_bytes = g.points * (g.v_row + g.m_row) * g.bytes;
+  const int64_t weight_bytes = g.points * g.ch.reduced * g.m_row * g.bytes;
+  const int64_t least = LEAST_TILES * (weight_bytes > CACHE_BYTES ? 2 : 1);
   const int64_t most =
-      cvc_max(cvc_min(BLOCK_BYTES / tile_bytes, MOST_TILES), LEAST_TILES);
+      cvc_max(cvc_min(CACHE_BYTES / 2 / tile_bytes, MOST_TILES), least);
   g.blocks = cvc_max(cvc_ceil_div(g.total, most), 1);
   g.block = cvc_ceil_div(g.total, g.blocks);
   /* One cache line more than a multiple of 4 KB would need: points of a tile
    * must not all fall into one cache set. */
   const int64_t line = 64 / g.bytes;
-  g.v_point = cvc_round_up(g.block * g.ch.reduced, line) + line;
-  g.m_point = cvc_round_up(g.block * g.ch.produced, line) + line;
+  g.v_point = cvc_round_up(g.block * g.v_row, line) + line;
+  g.m_point = cvc_round_up(g.block * g.m_row, line) + line;
   g.thread_bytes =
       cvc_round_up(g.points * (g.v_point + g.m_point) * g.bytes, 64);
   return g;
@@ -137,33 +145,34 @@ typedef struct block {
   void *v, *m;
 } block;
 
-/** v of tiles [begin, end) of the block. */
+/** v of tiles [begin, end) of the block; `zeros` stands for the padding. */
 static void transform_input(const winograd *g, const block *b, int64_t begin,
-                            int64_t end) {
+                            int64_t end, void *zeros) {
   const void *pixels[8 * 8];
   cvc_winograd_input input = {.nh = g->n[0],
                               .nw = g->n[1],
                               .pixels = pixels,
+                              .next = g->m[1] * g->source_channels,
                               .channels = g->ch.reduced,
                               .v_point = g->v_point};
   const void *source = g->pass == CVC_FORWARD ? g->job->x : g->job->y;
+  memset(zeros, 0, (size_t)(g->ch.reduced * g->bytes));
   for (int64_t t = begin; t < end; t++) {
     const place at = place_of(g, b->first + t);
-    for (int i = 0; i < g->n[0]; i++)
+    for (int i = 0; i < g->n[0]; i++) {
+      const int64_t h = at.row + g->origin[0] + i;
+      const int64_t row = (at.image * g->source[0] + h) * g->source[1];
       for (int j = 0; j < g->n[1]; j++) {
-        const int64_t h = at.row + g->origin[0] + i;
         const int64_t w = at.column + g->origin[1] + j;
         const bool inside =
             h >= 0 && h < g->source[0] && w >= 0 && w < g->source[1];
-        const int64_t pixel = (at.image * g->source[0] + h) * g->source[1] + w;
+        const int64_t offset =
+            (row + w) * g->source_channels + b->group * g->ch.reduced;
         pixels[i * g->n[1] + j] =
-            inside ? cvc_at_const(
-                         source,
-                         pixel * g->source_channels + b->group * g->ch.reduced,
-                         g->bytes)
-                   : NULL;
+            inside ? cvc_at_const(source, offset, g->bytes) : zeros;
       }
-    input.v = cvc_at(b->v, t * g->ch.reduced, g->bytes);
+    }
+    input.v = cvc_at(b->v, t * g->v_row, g->bytes);
     g->kernels->winograd_input(&input);
   }
 }
@@ -188,12 +197,15 @@ static void multiply(const winograd *g, const block *b, int64_t begin,
           .b_run = &no_offset,
           .runs = 1,
           .length = g->ch.reduced,
-          .a_row = g->ch.reduced,
+          .a_row = g->v_row,
           .a_step = 1,
           .b_step = width,
           .c = cvc_at(b->m, point * g->m_point + k, g->bytes),
-          .c_row = g->ch.produced,
-          .columns = (int)cvc_min(width, g->ch.produced - k)};
+          .c_row = g->m_row,
+          .columns = (int)width,
+          /* Two calls read all of the next point's weights. */
+          .next = cvc_at_const(panel_u, (point + 1) * g->ch.reduced * width,
+                               g->bytes)};
       cvc_run_tiles(g->kernels, &tile, b->count, g->bytes);
     }
   }
@@ -224,7 +236,7 @@ static void transform_output(const winograd *g, const block *b, int64_t begin,
     const int64_t pixel =
         (at.image * g->target[0] + at.row) * g->target[1] + at.column;
     const int64_t offset = pixel * g->target_channels + first_channel;
-    output.m = cvc_at_const(b->m, t * g->ch.produced, g->bytes);
+    output.m = cvc_at_const(b->m, t * g->m_row, g->bytes);
     output.y = cvc_at(job->target, offset, g->bytes);
     output.residual =
         job->residual ? cvc_at_const(job->residual, offset, g->bytes) : NULL;
@@ -238,9 +250,22 @@ static void transform_output(const winograd *g, const block *b, int64_t begin,
 
 /* ------------------------------------------------------------ the blocks */
 
+/** What a thread needs beside its block: first for the direct algorithm, then
+ * a row of zeros. */
+static int64_t zeros_bytes(const winograd *g) {
+  return cvc_round_up(g->ch.reduced * g->bytes, 64);
+}
+
+static int64_t own_bytes(const winograd *g, const cvc_conv *conv) {
+  return cvc_direct_scratch(conv, g->pass, 1) + zeros_bytes(g);
+}
+
 static void *direct_scratch(const winograd *g, int thread) {
-  const int64_t bytes = cvc_direct_scratch(g->job->conv, g->pass, 1);
-  return g->scratch + thread * bytes;
+  return g->scratch + thread * own_bytes(g, g->job->conv);
+}
+
+static void *zeros_of(const winograd *g, int thread) {
+  return (char *)direct_scratch(g, thread + 1) - zeros_bytes(g);
 }
 
 static block block_at(const winograd *g, int64_t index, int64_t group,
@@ -259,7 +284,7 @@ static block block_at(const winograd *g, int64_t index, int64_t group,
 static void block_task(void *context, int64_t task, int thread) {
   const winograd *g = context;
   const block b = block_at(g, task / g->ch.groups, task % g->ch.groups, thread);
-  transform_input(g, &b, 0, b.count);
+  transform_input(g, &b, 0, b.count, zeros_of(g, thread));
   multiply(g, &b, 0, g->panels);
   transform_output(g, &b, 0, b.count, direct_scratch(g, thread));
 }
@@ -272,10 +297,9 @@ typedef struct phase {
 } phase;
 
 static void input_task(void *context, int64_t task, int thread) {
-  (void)thread;
   const phase *p = context;
   transform_input(p->g, p->b, task * p->b->count / p->parts,
-                  (task + 1) * p->b->count / p->parts);
+                  (task + 1) * p->b->count / p->parts, zeros_of(p->g, thread));
 }
 
 static void multiply_task(void *context, int64_t task, int thread) {
@@ -307,7 +331,7 @@ static cvc_status run_phases(winograd *g) {
 int64_t cvc_winograd_scratch(const cvc_conv *conv, cvc_pass pass, int m,
                              int threads) {
   const winograd g = winograd_of(conv, pass, m);
-  return threads * (g.thread_bytes + cvc_direct_scratch(conv, pass, 1));
+  return threads * (g.thread_bytes + own_bytes(&g, conv));
 }
 
 cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass) {

@@ -84,6 +84,19 @@ static inline const void *cvc_at_const(const void *base, int64_t offset,
   return (const char *)base + offset * bytes;
 }
 
+/** Element i of an array of CVC_F32 or CVC_F64, in double. */
+static inline double cvc_get(cvc_dtype dtype, const void *array, int64_t i) {
+  return dtype == CVC_F32 ? (double)((const float *)array)[i]
+                          : ((const double *)array)[i];
+}
+static inline void cvc_set(cvc_dtype dtype, void *array, int64_t i,
+                           double value) {
+  if (dtype == CVC_F32)
+    ((float *)array)[i] = (float)value;
+  else
+    ((double *)array)[i] = value;
+}
+
 static inline bool cvc_is_aligned(const void *array, cvc_dtype dtype) {
   return (uintptr_t)array % (uintptr_t)cvc_dtype_bytes(dtype) == 0;
 }
@@ -152,6 +165,12 @@ void cvc_transpose_matrix(int64_t bytes, int64_t a, int64_t b, const void *x,
 /** Elements from the first of row 0 to the last of row rows-1. */
 cvc_status cvc_copy_span(cvc_dtype dtype, int64_t rows, int64_t columns,
                          int64_t stride, int64_t *elements);
+
+cvc_status cvc_adaptive_pool_check(const cvc_adaptive_pool *pool);
+
+cvc_status cvc_lrn_check(const cvc_lrn *lrn);
+cvc_status cvc_dropout_check(const cvc_dropout *dropout);
+cvc_status cvc_batch_norm_check(const cvc_batch_norm *bn);
 
 cvc_status cvc_cross_entropy_check(const cvc_cross_entropy *ce);
 

@@ -20,15 +20,11 @@ typedef struct job {
 } job;
 
 static double element(const job *l, const void *array, int64_t i) {
-  return l->ce->dtype == CVC_F32 ? (double)((const float *)array)[i]
-                                 : ((const double *)array)[i];
+  return cvc_get(l->ce->dtype, array, i);
 }
 
 static void set_element(const job *l, int64_t i, double value) {
-  if (l->ce->dtype == CVC_F32)
-    ((float *)l->to)[i] = (float)value;
-  else
-    ((double *)l->to)[i] = value;
+  cvc_set(l->ce->dtype, l->to, i, value);
 }
 
 static double class_weight(const job *l, int64_t j) {

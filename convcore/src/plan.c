@@ -148,6 +148,145 @@ static cvc_status scratch_pool(const cvc_step *step, int threads,
   return cvc_pool_scratch(&step->of.pool, threads, bytes);
 }
 
+static cvc_status expect_adaptive_pool(const cvc_step *step, expected *x,
+                                       expected *y) {
+  const cvc_adaptive_pool *pool = &step->of.adaptive_pool;
+  CVC_TRY(cvc_adaptive_pool_check(pool));
+  const int64_t images = pool->n * pool->c;
+  *x = (expected){pool->dtype, images * cvc_volume(pool->size)};
+  *y = (expected){pool->dtype, images * cvc_volume(pool->out)};
+  return CVC_OK;
+}
+
+static cvc_status expect_adaptive_pool_forward(const cvc_step *step,
+                                               expected *e) {
+  return expect_adaptive_pool(step, &e[0], &e[1]);
+}
+
+static cvc_status run_adaptive_pool_forward(const cvc_step *step,
+                                            void *const *p,
+                                            const cvc_call *call) {
+  return cvc_adaptive_pool_forward(&step->of.adaptive_pool, p[0], p[1], call);
+}
+
+static cvc_status expect_adaptive_pool_backward(const cvc_step *step,
+                                                expected *e) {
+  return expect_adaptive_pool(step, &e[1], &e[0]);
+}
+
+static cvc_status run_adaptive_pool_backward(const cvc_step *step,
+                                             void *const *p,
+                                             const cvc_call *call) {
+  return cvc_adaptive_pool_backward(&step->of.adaptive_pool, p[0], p[1], call);
+}
+
+static cvc_status scratch_adaptive_pool(const cvc_step *step, int threads,
+                                        int64_t *bytes) {
+  return cvc_adaptive_pool_scratch(&step->of.adaptive_pool, threads, bytes);
+}
+
+/* Batch normalisation */
+
+static cvc_status expect_batch_norm(const cvc_step *step, expected *all,
+                                    expected *channels) {
+  const cvc_batch_norm *bn = &step->of.batch_norm;
+  CVC_TRY(cvc_batch_norm_check(bn));
+  *all = (expected){bn->dtype, bn->n * bn->pixels * bn->c};
+  *channels = (expected){bn->dtype, bn->c};
+  return CVC_OK;
+}
+
+static cvc_status expect_batch_norm_forward(const cvc_step *step, expected *e) {
+  expected all, channels;
+  CVC_TRY(expect_batch_norm(step, &all, &channels));
+  for (int i = 0; i < 9; i++)
+    e[i] = i == 0 || i == 5 || i == 6 ? all : channels;
+  return CVC_OK;
+}
+
+static cvc_status run_batch_norm_forward(const cvc_step *step, void *const *p,
+                                         const cvc_call *call) {
+  return cvc_batch_norm_forward(&step->of.batch_norm, p[0], p[1], p[2], p[3],
+                                p[4], p[5], p[6], p[7], p[8], call);
+}
+
+static cvc_status expect_batch_norm_backward(const cvc_step *step,
+                                             expected *e) {
+  expected all, channels;
+  CVC_TRY(expect_batch_norm(step, &all, &channels));
+  for (int i = 0; i < 11; i++)
+    e[i] = i < 3 || i == 7 || i == 10 ? all : channels;
+  return CVC_OK;
+}
+
+static cvc_status run_batch_norm_backward(const cvc_step *step, void *const *p,
+                                          const cvc_call *call) {
+  return cvc_batch_norm_backward(&step->of.batch_norm, p[0], p[1], p[2], p[3],
+                                 p[4], p[5], p[6], p[7], p[8], p[9], p[10],
+                                 call);
+}
+
+static cvc_status scratch_batch_norm(const cvc_step *step, int threads,
+                                     int64_t *bytes) {
+  return cvc_batch_norm_scratch(&step->of.batch_norm, threads, bytes);
+}
+
+static cvc_status expect_running_statistics(const cvc_step *step, expected *e) {
+  const cvc_operand *mean = &step->operands[0];
+  if (!cvc_is_real(mean->dtype)) return CVC_UNSUPPORTED;
+  for (int i = 0; i < 8; i++)
+    e[i] = i == 4 || i == 7 ? (expected){CVC_I64, 1}
+                            : (expected){mean->dtype, mean->size};
+  return CVC_OK;
+}
+
+static cvc_status run_running_statistics(const cvc_step *step, void *const *p,
+                                         const cvc_call *call) {
+  (void)call;
+  const cvc_operand *mean = &step->operands[0];
+  return cvc_running_statistics(mean->dtype, mean->size, step->of.running.count,
+                                step->of.running.momentum, p[0], p[1], p[2],
+                                p[3], p[4], p[5], p[6], p[7]);
+}
+
+/* Local response normalisation, dropout */
+
+static cvc_status expect_lrn(const cvc_step *step, expected *e) {
+  const cvc_lrn *lrn = &step->of.lrn;
+  CVC_TRY(cvc_lrn_check(lrn));
+  for (int i = 0; i < 3; i++)
+    e[i] = (expected){lrn->dtype, lrn->pixels * lrn->c};
+  return CVC_OK;
+}
+
+static cvc_status run_lrn_forward(const cvc_step *step, void *const *p,
+                                  const cvc_call *call) {
+  return cvc_lrn_forward(&step->of.lrn, p[0], p[1], call);
+}
+
+static cvc_status run_lrn_backward(const cvc_step *step, void *const *p,
+                                   const cvc_call *call) {
+  return cvc_lrn_backward(&step->of.lrn, p[0], p[1], p[2], call);
+}
+
+static cvc_status scratch_lrn(const cvc_step *step, int threads,
+                              int64_t *bytes) {
+  return cvc_lrn_scratch(&step->of.lrn, threads, bytes);
+}
+
+static cvc_status expect_dropout(const cvc_step *step, expected *e) {
+  const cvc_dropout *dropout = &step->of.dropout;
+  CVC_TRY(cvc_dropout_check(dropout));
+  e[0] = (expected){CVC_I64, 2};
+  e[1] = e[2] = (expected){dropout->dtype, dropout->size};
+  return CVC_OK;
+}
+
+static cvc_status run_dropout(const cvc_step *step, void *const *p,
+                              const cvc_call *call) {
+  return cvc_dropout_apply(&step->of.dropout, p[0], p[1], p[2], call);
+}
+
 /* Elementwise operations and movement: the first operand gives the size. */
 
 static cvc_status expect_alike(const cvc_step *step, expected *e) {
@@ -241,27 +380,75 @@ static cvc_status run_cross_entropy_backward(const cvc_step *step,
                                     p[3], p[4], call);
 }
 
-static cvc_status expect_sgd(const cvc_step *step, expected *e) {
+static cvc_status expect_optimizer(const cvc_step *step, int64_t hyper,
+                                   expected *e) {
   const cvc_operand *p = &step->operands[2];
   if (!cvc_is_real(p->dtype)) return CVC_UNSUPPORTED;
-  e[0] = (expected){CVC_F64, 6};
-  for (int i = 1; i < 4; i++) e[i] = (expected){p->dtype, p->size};
+  e[0] = (expected){CVC_F64, hyper};
+  for (int i = 1; i < 5; i++) e[i] = (expected){p->dtype, p->size};
   return CVC_OK;
+}
+
+/** A hyperparameter that counts; -1 when it is no such number. */
+static int64_t whole(double value) {
+  return value >= 0 && value < 0x1p53 ? (int64_t)value : -1;
+}
+
+static cvc_status expect_sgd(const cvc_step *step, expected *e) {
+  return expect_optimizer(step, 7, e);
 }
 
 static cvc_status run_sgd(const cvc_step *step, void *const *p,
                           const cvc_call *call) {
   const double *hyper = p[0];
-  if (!(hyper[5] >= 0 && hyper[5] < 0x1p53)) return CVC_BAD_ARGUMENT;
   const cvc_sgd sgd = {.lr = hyper[0],
                        .momentum = hyper[1],
                        .dampening = hyper[2],
                        .weight_decay = hyper[3],
-                       .nesterov = hyper[4] != 0,
-                       .step = (int64_t)hyper[5]};
+                       .gradient_scale = hyper[4],
+                       .nesterov = hyper[5] != 0,
+                       .step = whole(hyper[6])};
   const cvc_operand *parameters = &step->operands[2];
   return cvc_sgd_step(parameters->dtype, parameters->size, &sgd, p[1], p[2],
                       p[3], call);
+}
+
+static cvc_status expect_adam(const cvc_step *step, expected *e) {
+  return expect_optimizer(step, 8, e);
+}
+
+static cvc_status run_adam(const cvc_step *step, void *const *p,
+                           const cvc_call *call) {
+  const double *hyper = p[0];
+  const cvc_adam adam = {.lr = hyper[0],
+                         .beta1 = hyper[1],
+                         .beta2 = hyper[2],
+                         .eps = hyper[3],
+                         .weight_decay = hyper[4],
+                         .gradient_scale = hyper[5],
+                         .decoupled = hyper[6] != 0,
+                         .step = whole(hyper[7])};
+  const cvc_operand *parameters = &step->operands[2];
+  return cvc_adam_step(parameters->dtype, parameters->size, &adam, p[1], p[2],
+                       p[3], p[4], call);
+}
+
+static cvc_status expect_rmsprop(const cvc_step *step, expected *e) {
+  return expect_optimizer(step, 6, e);
+}
+
+static cvc_status run_rmsprop(const cvc_step *step, void *const *p,
+                              const cvc_call *call) {
+  const double *hyper = p[0];
+  const cvc_rmsprop rmsprop = {.lr = hyper[0],
+                               .alpha = hyper[1],
+                               .eps = hyper[2],
+                               .weight_decay = hyper[3],
+                               .momentum = hyper[4],
+                               .gradient_scale = hyper[5]};
+  const cvc_operand *parameters = &step->operands[2];
+  return cvc_rmsprop_step(parameters->dtype, parameters->size, &rmsprop, p[1],
+                          p[2], p[3], p[4], call);
 }
 
 #define OPTIONAL(i) (1U << (i))
@@ -282,6 +469,32 @@ static const kind kinds[CVC_STEP_KINDS] = {
                                run_pool_forward, scratch_pool},
     [CVC_STEP_POOL_BACKWARD] = {3, OPTIONAL(1), expect_pool_backward,
                                 run_pool_backward, scratch_pool},
+    [CVC_STEP_ADAPTIVE_POOL_FORWARD] = {2, 0, expect_adaptive_pool_forward,
+                                        run_adaptive_pool_forward,
+                                        scratch_adaptive_pool},
+    [CVC_STEP_ADAPTIVE_POOL_BACKWARD] = {2, 0, expect_adaptive_pool_backward,
+                                         run_adaptive_pool_backward,
+                                         scratch_adaptive_pool},
+    [CVC_STEP_BATCH_NORM_FORWARD] = {9,
+                                     OPTIONAL(1) | OPTIONAL(2) | OPTIONAL(3) |
+                                         OPTIONAL(4) | OPTIONAL(5) |
+                                         OPTIONAL(7) | OPTIONAL(8),
+                                     expect_batch_norm_forward,
+                                     run_batch_norm_forward,
+                                     scratch_batch_norm},
+    [CVC_STEP_BATCH_NORM_BACKWARD] = {11,
+                                      OPTIONAL(2) | OPTIONAL(3) | OPTIONAL(4) |
+                                          OPTIONAL(7) | OPTIONAL(8) |
+                                          OPTIONAL(9) | OPTIONAL(10),
+                                      expect_batch_norm_backward,
+                                      run_batch_norm_backward,
+                                      scratch_batch_norm},
+    [CVC_STEP_RUNNING_STATISTICS] = {8, OPTIONAL(4) | OPTIONAL(7),
+                                     expect_running_statistics,
+                                     run_running_statistics, .updates = true},
+    [CVC_STEP_LRN_FORWARD] = {2, 0, expect_lrn, run_lrn_forward, scratch_lrn},
+    [CVC_STEP_LRN_BACKWARD] = {3, 0, expect_lrn, run_lrn_backward, scratch_lrn},
+    [CVC_STEP_DROPOUT] = {3, 0, expect_dropout, run_dropout},
     [CVC_STEP_RELU_FORWARD] = {2, 0, expect_alike, run_relu_forward},
     [CVC_STEP_RELU_BACKWARD] = {3, 0, expect_alike, run_relu_backward},
     [CVC_STEP_ADD] = {3, 0, expect_alike, run_add},
@@ -293,6 +506,9 @@ static const kind kinds[CVC_STEP_KINDS] = {
                                          expect_cross_entropy_backward,
                                          run_cross_entropy_backward},
     [CVC_STEP_SGD] = {4, OPTIONAL(3), expect_sgd, run_sgd, .updates = true},
+    [CVC_STEP_ADAM] = {5, 0, expect_adam, run_adam, .updates = true},
+    [CVC_STEP_RMSPROP] = {5, OPTIONAL(4), expect_rmsprop, run_rmsprop,
+                          .updates = true},
 };
 
 /* ----------------------------------------------------------------- create */

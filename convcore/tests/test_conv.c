@@ -69,7 +69,7 @@ typedef struct data {
 static struct way {
   cvc_candidate of; /* without its cycles */
   int64_t kernel[2];
-  bool taken[2]; /* forward, backward-data */
+  bool taken[3]; /* by pass; the gradient of weights has no planar one */
 } ways[] = {
     {{CVC_DIRECT, false, 0}, {0}},      {{CVC_DIRECT, true, 0}, {0}},
     {{CVC_IM2COL, false, 0}, {0}},      {{CVC_WINOGRAD, false, 2}, {3, 3}},
@@ -227,8 +227,7 @@ static void test_backward(cvc_conv conv, const data *d, double tolerance) {
     CHECK_OK(cvc_conv_backward_data(&conv, d->dy, w, dx, &call));
     CHECK(error_of(dtype, dx, d->dx, d->x_size) <= tolerance);
   }
-  cvc_algorithm chosen;
-  if (cvc_conv_choose(&conv, CVC_BACKWARD_WEIGHT, &chosen) != CVC_OK) return;
+  take_way(&conv, CVC_BACKWARD_WEIGHT);
   void *dw = new_array(dtype, d->w_size), *db = new_array(dtype, conv.k);
   const cvc_call call = exact_call(&conv, CVC_BACKWARD_WEIGHT);
   CHECK_OK(cvc_conv_backward_weight(&conv, d->dy, d->x, dw, db, &call));
@@ -284,7 +283,7 @@ static void test_explain(void) {
   cvc_conv conv = conv_of(&cases[2], CVC_F32, CVC_CHANNELS_LAST, CVC_AUTO);
   cvc_candidate candidates[CVC_MAX_CANDIDATES];
   int count = 0;
-  for (int pass = CVC_FORWARD; pass <= CVC_BACKWARD_DATA; pass++) {
+  for (int pass = CVC_FORWARD; pass <= CVC_BACKWARD_WEIGHT; pass++) {
     cvc_algorithm chosen;
     CHECK_OK(cvc_conv_explain(&conv, (cvc_pass)pass, candidates, &count));
     CHECK_OK(cvc_conv_choose(&conv, (cvc_pass)pass, &chosen));
@@ -308,16 +307,17 @@ static void test_explain(void) {
                CVC_BAD_ARGUMENT);
 }
 
-/** The same bits with 1, 2 and 3 threads. */
+/** The same bits with 1, 2 and 3 threads; 8 images are more than one block of
+ * Winograd's tiles. */
 static void test_threads(void) {
-  const conv_case large = {5,           16,        40,        1,
-                           {1, 20, 21}, {1, 3, 3}, {1, 1, 1}, {0, 1, 1},
-                           {0, 1, 1},   {1, 1, 1}};
-  for (int i = 0; i < 8; i++) {
-    snprintf(context, sizeof context, "threads, layout %d, algorithm %d", i & 1,
-             i / 2);
-    cvc_conv conv =
-        conv_of(&large, CVC_F32, (cvc_layout)(i & 1), (cvc_algorithm)(i / 2));
+  conv_case large = {5,         16,        40,        1,         {1, 20, 21},
+                     {1, 3, 3}, {1, 1, 1}, {0, 1, 1}, {0, 1, 1}, {1, 1, 1}};
+  for (int i = 0; i < 16; i++) {
+    snprintf(context, sizeof context, "threads, layout %d, algorithm %d, %s",
+             i & 1, i / 2 % 4, i < 8 ? "5 images" : "8 images");
+    large.n = i < 8 ? 5 : 8;
+    cvc_conv conv = conv_of(&large, CVC_F32, (cvc_layout)(i & 1),
+                            (cvc_algorithm)(i / 2 % 4));
     int64_t out[3];
     CHECK_OK(cvc_conv_output_size(&conv, out));
     const int64_t x_size = conv.n * conv.c * volume(conv.size);
@@ -332,11 +332,9 @@ static void test_threads(void) {
       const int64_t sizes[] = {y_size, x_size, w_size, conv.k};
       CHECK_OK(cvc_conv_forward(&conv, x, w, NULL, NULL, got[0], &call));
       CHECK_OK(cvc_conv_backward_data(&conv, got[0], w, got[1], &call));
-      const bool weight = conv.algorithm != CVC_WINOGRAD;
-      if (weight)
-        CHECK_OK(
-            cvc_conv_backward_weight(&conv, got[0], x, got[2], got[3], &call));
-      for (int j = 0; j < (weight ? 4 : 2); j++) {
+      CHECK_OK(
+          cvc_conv_backward_weight(&conv, got[0], x, got[2], got[3], &call));
+      for (int j = 0; j < 4; j++) {
         if (!results[j]) results[j] = got[j];
         CHECK(same_bytes(CVC_F32, results[j], got[j], sizes[j]));
       }
@@ -366,6 +364,33 @@ static void test_infinities(void) {
         const float at = y[offset_of(conv.layout, 3, 25, 0, k, o)];
         CHECK(!isnan(at) && isinf(at) == (k == 0 && o / 5 > 0 && o % 5 > 0));
       }
+    release_arrays();
+  }
+}
+
+/** An infinite corner of dy or x meets the taps that reach it alone. */
+static void test_infinite_gradients(void) {
+  const conv_case c = {2,         2,         3,         1,         {1, 5, 5},
+                       {1, 3, 3}, {1, 1, 1}, {0, 1, 1}, {0, 1, 1}, {1, 1, 1}};
+  for (int i = 0; i < 16; i++) {
+    const bool in_x = i >= 8;
+    snprintf(context, sizeof context, "infinite %s, layout %d, algorithm %d",
+             in_x ? "x" : "dy", i & 1, i / 2 % 4);
+    cvc_conv conv =
+        conv_of(&c, CVC_F32, (cvc_layout)(i & 1), (cvc_algorithm)(i / 2 % 4));
+    float *x = new_array(CVC_F32, 100), *dy = new_array(CVC_F32, 150);
+    float *dw = new_array(CVC_F32, 54), *db = new_array(CVC_F32, 3);
+    for (int j = 0; j < 100; j++) x[j] = 1;
+    for (int j = 0; j < 150; j++) dy[j] = 1;
+    (in_x ? x : dy)[0] = INFINITY; /* channel 0, the first pixel */
+    CHECK_OK(cvc_conv_backward_weight(&conv, dy, x, dw, db, NULL));
+    for (int j = 0; j < 54; j++) {
+      const int k = j / 18, channel = j / 9 % 2, h = j / 3 % 3, w = j % 3;
+      const bool meets =
+          in_x ? channel == 0 && h <= 1 && w <= 1 : k == 0 && h >= 1 && w >= 1;
+      CHECK(!isnan(dw[j]) && isinf(dw[j]) == meets);
+    }
+    for (int k = 0; k < 3; k++) CHECK(isinf(db[k]) == (!in_x && k == 0));
     release_arrays();
   }
 }
@@ -541,11 +566,13 @@ int main(void) {
   }
   for (int i = 0; i < WAYS; i++) {
     snprintf(context, sizeof context, "way %d", i);
-    CHECK(ways[i].taken[CVC_FORWARD] && ways[i].taken[CVC_BACKWARD_DATA]);
+    CHECK(ways[i].taken[CVC_FORWARD] && ways[i].taken[CVC_BACKWARD_DATA] &&
+          ways[i].taken[CVC_BACKWARD_WEIGHT] == !ways[i].of.planar);
   }
   test_explain();
   test_threads();
   test_infinities();
+  test_infinite_gradients();
   test_interrupt();
   test_bad_calls();
   test_bad_packing();

@@ -76,50 +76,13 @@ static void test_copy(cvc_dtype dtype, int64_t rows, int64_t columns,
   CHECK(right);
 }
 
-/** PyTorch's update, in double. */
-static void test_sgd(cvc_dtype dtype, int64_t size, const cvc_sgd *sgd) {
-  void *g = random_array(dtype, size), *p = random_array(dtype, size);
-  void *m = random_array(dtype, size);
-  const bool with_m = sgd->momentum != 0;
-  const double tolerance = dtype == CVC_F32 ? 4e-6 : 1e-14;
-  double *p_wanted = malloc(((size_t)size + 1) * sizeof *p_wanted);
-  double *m_wanted = malloc(((size_t)size + 1) * sizeof *m_wanted);
-  for (int64_t i = 0; i < size; i++) {
-    const double old = get(dtype, p, i);
-    const double d = get(dtype, g, i) + sgd->weight_decay * old;
-    double step = d;
-    m_wanted[i] = get(dtype, m, i);
-    if (with_m) {
-      m_wanted[i] = sgd->step == 0 ? d
-                                   : sgd->momentum * m_wanted[i] +
-                                         (1 - sgd->dampening) * d;
-      step = sgd->nesterov ? d + sgd->momentum * m_wanted[i] : m_wanted[i];
-    }
-    p_wanted[i] = old - sgd->lr * step;
-  }
-  CHECK_OK(cvc_sgd_step(dtype, size, sgd, g, p, with_m ? m : NULL, NULL));
-  CHECK(error_of(dtype, p, p_wanted, size) < tolerance);
-  CHECK(error_of(dtype, m, m_wanted, size) < tolerance);
-  free(p_wanted);
-  free(m_wanted);
-}
-
 static void test_sizes(void) {
-  const cvc_sgd updates[] = {{.lr = 0.1},
-                             {.lr = 0.1, .weight_decay = 0.01, .step = 5},
-                             {.lr = 0.1, .momentum = 0.9},
-                             {.lr = 0.1, .momentum = 0.9, .step = 1},
-                             {0.1, 0.9, 0.5, 0.01, 0, 7},
-                             {0.1, 0.9, 0, 0.01, 1, 0},
-                             {0.1, 0.9, 0, 0.01, 1, 7}};
   for (int i = 0; i < SIZES; i++)
     for (int t = 0; t < 2; t++) {
       snprintf(context, sizeof context, "dtype %d, %ld elements", reals[t],
                (long)sizes[i]);
       test_relu(reals[t], sizes[i]);
       test_add(reals[t], sizes[i]);
-      for (size_t u = 0; u < sizeof updates / sizeof updates[0]; u++)
-        test_sgd(reals[t], sizes[i], &updates[u]);
       release_arrays();
     }
   for (int t = 0; t < 4; t++) {
@@ -141,15 +104,13 @@ static void test_sizes(void) {
 static void test_threads(void) {
   snprintf(context, sizeof context, "threads");
   const int64_t size = 500000;
-  const cvc_sgd sgd = {0.1, 0.9, 0.1, 0.01, 0, 3};
-  void *g = random_array(CVC_F32, size), *p = random_array(CVC_F32, size);
-  void *m = random_array(CVC_F32, size), *first = NULL;
+  void *p = random_array(CVC_F32, size), *m = random_array(CVC_F32, size);
+  void *first = NULL;
   for (int threads = 1; threads <= 3; threads++) {
     const cvc_call call = {.threads = threads};
     void *y = new_array(CVC_F32, size), *v = new_array(CVC_F32, size);
     CHECK_OK(cvc_transpose(CVC_F32, 1, 500, 1000, p, y, &call));
     CHECK_OK(cvc_copy(CVC_F32, 1000, 500, m, 500, v, 500, &call));
-    CHECK_OK(cvc_sgd_step(CVC_F32, size, &sgd, g, y, v, &call));
     CHECK_OK(cvc_relu_forward(CVC_F32, size, y, y, &call));
     CHECK_OK(cvc_add(CVC_F32, size, y, v, y, &call));
     if (!first) first = y;
@@ -160,7 +121,7 @@ static void test_threads(void) {
 
 static void test_bad_calls(void) {
   snprintf(context, sizeof context, "bad calls");
-  float x[64] = {0}, y[64], z[64] = {0};
+  float x[64] = {0}, y[64];
   const int64_t huge = INT64_MAX / 2;
   const cvc_dtype unknown = (cvc_dtype)9;
   memset(y, 0xA5, sizeof y);
@@ -196,19 +157,6 @@ static void test_bad_calls(void) {
   CHECK_STATUS(cvc_copy(CVC_F32, huge, 4, x, huge, y, 4, NULL), CVC_TOO_LARGE);
   CHECK_STATUS(cvc_copy(CVC_F32, 2, 4, y, 4, y + 4, 4, NULL), CVC_OVERLAP);
 
-  const cvc_sgd sgd = {.lr = 0.1, .momentum = 0.9};
-  const cvc_sgd negative = {.lr = 0.1, .step = -1};
-  CHECK_STATUS(cvc_sgd_step(CVC_F32, 4, NULL, x, y, z, NULL), CVC_BAD_ARGUMENT);
-  CHECK_STATUS(cvc_sgd_step(CVC_F32, 4, &negative, x, y, z, NULL),
-               CVC_BAD_ARGUMENT);
-  CHECK_STATUS(cvc_sgd_step(CVC_F32, 4, &sgd, x, y, NULL, NULL),
-               CVC_BAD_ARGUMENT);
-  CHECK_STATUS(cvc_sgd_step(CVC_F32, -4, &sgd, x, y, z, NULL),
-               CVC_BAD_ARGUMENT);
-  CHECK_STATUS(cvc_sgd_step(CVC_F32, huge, &sgd, x, y, z, NULL), CVC_TOO_LARGE);
-  CHECK_STATUS(cvc_sgd_step(CVC_U8, 4, &sgd, x, y, z, NULL), CVC_UNSUPPORTED);
-  CHECK_STATUS(cvc_sgd_step(CVC_F32, 4, &sgd, y, y, z, NULL), CVC_OVERLAP);
-  CHECK_STATUS(cvc_sgd_step(CVC_F32, 4, &sgd, x, y, y + 3, NULL), CVC_OVERLAP);
   CHECK(untouched(CVC_F32, y, 64));
   CHECK_OK(cvc_relu_forward(CVC_F32, 0, NULL, NULL, NULL));
   CHECK_OK(cvc_transpose(CVC_F32, 0, 4, 4, NULL, NULL, NULL));

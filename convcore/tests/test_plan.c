@@ -166,7 +166,7 @@ static void make_steps(cvc_step steps[STEPS]) {
   STEP(CONV_DW, CONV_BACKWARD_WEIGHT, da1, x,
        operand(CVC_SPACE_GRADIENTS, 0, W1),
        operand(CVC_SPACE_GRADIENTS, B1_AT, K));
-  STEP(UPDATE, SGD, external(EXTERNAL_HYPER, CVC_F64, 6),
+  STEP(UPDATE, SGD, external(EXTERNAL_HYPER, CVC_F64, 7),
        operand(CVC_SPACE_GRADIENTS, 0, PARAMETERS),
        operand(CVC_SPACE_PARAMETERS, 0, PARAMETERS),
        operand(CVC_SPACE_STATE, state_offset(), PARAMETERS));
@@ -180,7 +180,7 @@ static void make_steps(cvc_step steps[STEPS]) {
       loss_descriptor;
 }
 
-static const int64_t external_bytes[EXTERNALS] = {X * 4, N * 8, 4, 4, 48};
+static const int64_t external_bytes[EXTERNALS] = {X * 4, N * 8, 4, 4, 56};
 
 static void space_bytes(int64_t bytes[CVC_SPACE_EXTERNAL + 1]) {
   bytes[CVC_SPACE_ARENA] = (int64_t)ARENA * 4;
@@ -227,7 +227,7 @@ static void make_run(run *r) {
   for (int64_t i = 0; i < N; i++)
     ((int64_t *)r->external[EXTERNAL_TARGET])[i] = i % CLASSES;
   *(float *)r->external[EXTERNAL_ONE] = 1;
-  const double hyper[6] = {0.1, 0.9, 0, 1e-3, 0, 0};
+  const double hyper[7] = {0.1, 0.9, 0, 1e-3, 1, 0, 0};
   memcpy(r->external[EXTERNAL_HYPER], hyper, sizeof hyper);
 }
 
@@ -249,7 +249,8 @@ static void run_by_calls(run *r) {
   const float *x = r->external[EXTERNAL_X];
   const int64_t *target = r->external[EXTERNAL_TARGET];
   const double *h = r->external[EXTERNAL_HYPER];
-  const cvc_sgd sgd = {h[0], h[1], h[2], h[3], (int64_t)h[4], (int64_t)h[5]};
+  const cvc_sgd sgd = {h[0], h[1],          h[2],         h[3],
+                       h[4], (int64_t)h[5], (int64_t)h[6]};
   CHECK_OK(cvc_conv_pack(&conv, CVC_FORWARD, w, state, NULL));
   CHECK_OK(cvc_conv_forward(&conv, x, state, w + B1_AT, NULL, at + A1, NULL));
   CHECK_OK(cvc_relu_forward(CVC_F32, A, at + A1, at + A2, NULL));
@@ -279,7 +280,7 @@ static void test_training(void) {
   make_run(&wanted);
   float losses[5];
   for (int step = 0; step < 5; step++) {
-    ((double *)wanted.external[EXTERNAL_HYPER])[5] = step;
+    ((double *)wanted.external[EXTERNAL_HYPER])[6] = step;
     run_by_calls(&wanted);
     losses[step] = *(float *)wanted.external[EXTERNAL_LOSS];
   }
@@ -296,7 +297,7 @@ static void test_training(void) {
       CHECK_OK(cvc_plan_scratch(plan, 0, STEPS, threads, &call.scratch_bytes));
       if (split) call.scratch = guarded((size_t)call.scratch_bytes, 64);
       for (int step = 0; step < 5; step++) {
-        ((double *)r.external[EXTERNAL_HYPER])[5] = step;
+        ((double *)r.external[EXTERNAL_HYPER])[6] = step;
         for (int i = 0; i < parts; i++) {
           double seconds[STEPS + 1];
           int64_t failed = 99;
@@ -468,7 +469,7 @@ static void test_bad_runs(void) {
   CHECK_STATUS(RUN(0, STEPS, NULL), CVC_BAD_ARGUMENT);
   CHECK(failed == LOSS);
   ((int64_t *)r.external[EXTERNAL_TARGET])[3] = 0;
-  ((double *)r.external[EXTERNAL_HYPER])[5] = NAN;
+  ((double *)r.external[EXTERNAL_HYPER])[6] = NAN;
   CHECK_STATUS(RUN(UPDATE, STEPS, NULL), CVC_BAD_ARGUMENT);
   CHECK(failed == UPDATE && same_run(&before, &r));
 #undef RUN
@@ -489,9 +490,9 @@ static void test_interrupt(void) {
   enum { REPEATS = 1000, ELEMENTS = 400000 };
   cvc_step *steps = calloc(REPEATS, sizeof *steps);
   int64_t bytes[CVC_SPACE_EXTERNAL + 1] = {0}, failed = -1;
-  const int64_t external_hyper = 48;
+  const int64_t external_hyper = 56;
   bytes[CVC_SPACE_ARENA] = 2 * ELEMENTS * 4;
-  double hyper[6] = {0};
+  double hyper[7] = {0};
   void *external_array[] = {hyper};
   const cvc_memory memory = {.arena = filled((size_t)bytes[1], 1),
                              .external = external_array};
@@ -510,7 +511,7 @@ static void test_interrupt(void) {
   for (int i = 0; i < REPEATS; i++)
     steps[i] =
         (cvc_step){.kind = CVC_STEP_SGD,
-                   .operands = {external(0, CVC_F64, 6), arena(0, ELEMENTS),
+                   .operands = {external(0, CVC_F64, 7), arena(0, ELEMENTS),
                                 arena(ELEMENTS, ELEMENTS)}};
   CHECK_OK(
       cvc_plan_create(steps, REPEATS, bytes, &external_hyper, 1, &plan, NULL));

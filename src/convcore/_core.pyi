@@ -116,6 +116,88 @@ class Pool:
         threads: int = 0,
     ) -> None: ...
 
+class BatchNorm:
+    def __init__(
+        self,
+        dtype: _RealName,
+        layout: _Layout,
+        n: int,
+        c: int,
+        pixels: int,
+        *,
+        training: bool,
+        eps: float,
+        activation: Literal["relu"] | None = None,
+    ) -> None: ...
+    def forward(
+        self,
+        x: _Real,
+        weight: _Real | None,
+        bias: _Real | None,
+        given_mean: _Real | None,
+        given_var: _Real | None,
+        residual: _Real | None,
+        y: _Real,
+        mean: _Real | None,
+        var: _Real | None,
+        threads: int = 0,
+    ) -> None: ...
+    def backward(
+        self,
+        dy: _Real,
+        x: _Real,
+        y: _Real | None,
+        weight: _Real | None,
+        bias: _Real | None,
+        mean: _Real,
+        var: _Real,
+        dx: _Real | None,
+        dweight: _Real | None,
+        dbias: _Real | None,
+        dresidual: _Real | None,
+        threads: int = 0,
+    ) -> None: ...
+
+def running_statistics(
+    count: int,
+    momentum: float,
+    mean: _Real,
+    var: _Real,
+    running_mean: _Real,
+    running_var: _Real,
+    batches: NDArray[np.int64] | None,
+    new_mean: _Real,
+    new_var: _Real,
+    new_batches: NDArray[np.int64] | None,
+) -> None: ...
+
+class AdaptivePool:
+    def __init__(
+        self, dtype: _RealName, layout: _Layout, n: int, c: int, size: _Axes, out: _Axes
+    ) -> None: ...
+    def forward(self, x: _Real, y: _Real, threads: int = 0) -> None: ...
+    def backward(self, dy: _Real, dx: _Real, threads: int = 0) -> None: ...
+
+class LocalResponseNorm:
+    def __init__(
+        self,
+        dtype: _RealName,
+        pixels: int,
+        c: int,
+        size: int,
+        alpha: float,
+        beta: float,
+        k: float,
+    ) -> None: ...
+    def forward(self, x: _Real, y: _Real, threads: int = 0) -> None: ...
+    def backward(self, dy: _Real, x: _Real, dx: _Real, threads: int = 0) -> None: ...
+
+class Dropout:
+    def __init__(self, dtype: _RealName, size: int, p: float, stream: int) -> None: ...
+    def apply(
+        self, draws: NDArray[np.int64], x: _Real, y: _Real, threads: int = 0
+    ) -> None: ...
+
 class CrossEntropy:
     def __init__(
         self,
@@ -167,6 +249,18 @@ def sgd_step(
     m: _Real | None,
     threads: int = 0,
 ) -> None: ...
+def adam_step(
+    hyper: NDArray[np.float64], g: _Real, p: _Real, m: _Real, v: _Real, threads: int = 0
+) -> None: ...
+def rmsprop_step(
+    hyper: NDArray[np.float64],
+    g: _Real,
+    p: _Real,
+    v: _Real,
+    m: _Real | None,
+    threads: int = 0,
+) -> None: ...
+def sum_of_squares(x: _Real, threads: int = 0) -> float: ...
 
 class Plan:
     def __init__(

@@ -265,5 +265,7 @@ def set_default_threads(int n):
 
 
 include "_core_operations.pxi"
+include "_core_layers.pxi"
+include "_core_optimizer.pxi"
 include "_core_calls.pxi"
 include "_core_plan.pxi"

@@ -340,7 +340,7 @@ cdef class CrossEntropy:
         check(status)
 
 
-# ------------------------------------------- elementwise, movement, optimizer
+# ------------------------------------------- elementwise, movement
 
 
 def relu_forward(x, y, int threads=0):
@@ -424,23 +424,4 @@ def copy(
     with nogil:
         status = cvc_copy(
             dtype, rows, columns, x_data, x_stride, y_data, y_stride, &call)
-    check(status)
-
-
-def sgd_step(hyper, g, p, m, int threads=0):
-    """Update p and m (None without momentum); hyper: the members of cvc_sgd."""
-    cdef cvc_call call
-    cdef cvc_status status
-    cdef cvc_dtype dtype = real_dtype_of(p, "p")
-    cdef int64_t size = cnp.PyArray_SIZE(p)
-    cdef const double *h = <const double *>data(hyper, "hyper", CVC_F64, 6)
-    cdef const void *g_data = data(g, "g", dtype, size)
-    cdef void *p_data = data(p, "p", dtype, size, True)
-    cdef void *m_data = optional(m, "m", dtype, size, True)
-    cdef cvc_sgd sgd
-    sgd.lr, sgd.momentum, sgd.dampening, sgd.weight_decay = h[0], h[1], h[2], h[3]
-    sgd.nesterov, sgd.step = <int64_t>h[4], <int64_t>h[5]
-    begin(&call, threads)
-    with nogil:
-        status = cvc_sgd_step(dtype, size, &sgd, g_data, p_data, m_data, &call)
     check(status)

@@ -8,6 +8,14 @@ cdef dict STEP_KINDS = {
     "conv_backward_weight": (CVC_STEP_CONV_BACKWARD_WEIGHT, 2, Conv),
     "pool_forward": (CVC_STEP_POOL_FORWARD, 1, Pool),
     "pool_backward": (CVC_STEP_POOL_BACKWARD, 2, Pool),
+    "adaptive_pool_forward": (CVC_STEP_ADAPTIVE_POOL_FORWARD, 1, AdaptivePool),
+    "adaptive_pool_backward": (CVC_STEP_ADAPTIVE_POOL_BACKWARD, 1, AdaptivePool),
+    "batch_norm_forward": (CVC_STEP_BATCH_NORM_FORWARD, 6, BatchNorm),
+    "batch_norm_backward": (CVC_STEP_BATCH_NORM_BACKWARD, 7, BatchNorm),
+    "running_statistics": (CVC_STEP_RUNNING_STATISTICS, 5, tuple),
+    "lrn_forward": (CVC_STEP_LRN_FORWARD, 1, LocalResponseNorm),
+    "lrn_backward": (CVC_STEP_LRN_BACKWARD, 2, LocalResponseNorm),
+    "dropout": (CVC_STEP_DROPOUT, 2, Dropout),
     "relu_forward": (CVC_STEP_RELU_FORWARD, 1, None),
     "relu_backward": (CVC_STEP_RELU_BACKWARD, 2, None),
     "add": (CVC_STEP_ADD, 2, None),
@@ -16,6 +24,8 @@ cdef dict STEP_KINDS = {
     "cross_entropy_forward": (CVC_STEP_CROSS_ENTROPY_FORWARD, 3, CrossEntropy),
     "cross_entropy_backward": (CVC_STEP_CROSS_ENTROPY_BACKWARD, 4, CrossEntropy),
     "sgd": (CVC_STEP_SGD, 2, None),
+    "adam": (CVC_STEP_ADAM, 2, None),
+    "rmsprop": (CVC_STEP_RMSPROP, 2, None),
 }
 cdef dict SPACES = {
     "arena": CVC_SPACE_ARENA, "parameters": CVC_SPACE_PARAMETERS,
@@ -41,6 +51,9 @@ cdef int read_descriptor(object descriptor, cvc_step *step) except -1:
     if step.kind == CVC_STEP_TRANSPOSE:
         step.of.transpose.batch, step.of.transpose.a, step.of.transpose.b = descriptor
         return 0
+    if step.kind == CVC_STEP_RUNNING_STATISTICS:
+        step.of.running.count, step.of.running.momentum = descriptor
+        return 0
     if step.kind == CVC_STEP_COPY:
         (
             step.of.copy.rows, step.of.copy.columns,
@@ -54,6 +67,14 @@ cdef int read_descriptor(object descriptor, cvc_step *step) except -1:
         step.of.conv = (<Conv>descriptor).conv
     elif isinstance(descriptor, Pool):
         step.of.pool = (<Pool>descriptor).pool
+    elif isinstance(descriptor, AdaptivePool):
+        step.of.adaptive_pool = (<AdaptivePool>descriptor).pool
+    elif isinstance(descriptor, LocalResponseNorm):
+        step.of.lrn = (<LocalResponseNorm>descriptor).lrn
+    elif isinstance(descriptor, Dropout):
+        step.of.dropout = (<Dropout>descriptor).dropout
+    elif isinstance(descriptor, BatchNorm):
+        step.of.batch_norm = (<BatchNorm>descriptor).bn
     elif isinstance(descriptor, CrossEntropy):
         step.of.cross_entropy = (<CrossEntropy>descriptor).ce
     return 0

@@ -160,6 +160,69 @@ cdef extern from "convcore.h" nogil:
         const cvc_pool *pool, const void *dy, const void *indices, void *dx,
         const cvc_call *call)
 
+    ctypedef struct cvc_adaptive_pool:
+        cvc_dtype dtype
+        cvc_layout layout
+        int64_t n, c
+        int64_t size[3]
+        int64_t out[3]
+
+    cvc_status cvc_adaptive_pool_scratch(
+        const cvc_adaptive_pool *pool, int threads, int64_t *scratch_bytes)
+    cvc_status cvc_adaptive_pool_forward(
+        const cvc_adaptive_pool *pool, const void *x, void *y, const cvc_call *call)
+    cvc_status cvc_adaptive_pool_backward(
+        const cvc_adaptive_pool *pool, const void *dy, void *dx, const cvc_call *call)
+
+    # Batch normalisation
+
+    ctypedef struct cvc_batch_norm:
+        cvc_dtype dtype
+        cvc_layout layout
+        cvc_activation activation
+        int32_t training
+        int64_t n, c, pixels
+        double eps
+
+    cvc_status cvc_batch_norm_scratch(
+        const cvc_batch_norm *bn, int threads, int64_t *scratch_bytes)
+    cvc_status cvc_batch_norm_forward(
+        const cvc_batch_norm *bn, const void *x, const void *weight, const void *bias,
+        const void *given_mean, const void *given_var, const void *residual, void *y,
+        void *mean, void *var, const cvc_call *call)
+    cvc_status cvc_batch_norm_backward(
+        const cvc_batch_norm *bn, const void *dy, const void *x, const void *y,
+        const void *weight, const void *bias, const void *mean, const void *var,
+        void *dx, void *dweight, void *dbias, void *dresidual, const cvc_call *call)
+    cvc_status cvc_running_statistics(
+        cvc_dtype dtype, int64_t c, int64_t count, double momentum, const void *mean,
+        const void *var, const void *running_mean, const void *running_var,
+        const int64_t *batches, void *new_mean, void *new_var, int64_t *new_batches)
+
+    # Local response normalisation, dropout
+
+    ctypedef struct cvc_lrn:
+        cvc_dtype dtype
+        int64_t pixels, c, size
+        double alpha, beta, k
+
+    cvc_status cvc_lrn_scratch(
+        const cvc_lrn *lrn, int threads, int64_t *scratch_bytes)
+    cvc_status cvc_lrn_forward(
+        const cvc_lrn *lrn, const void *x, void *y, const cvc_call *call)
+    cvc_status cvc_lrn_backward(
+        const cvc_lrn *lrn, const void *dy, const void *x, void *dx,
+        const cvc_call *call)
+
+    ctypedef struct cvc_dropout:
+        cvc_dtype dtype
+        int64_t size, stream
+        double p
+
+    cvc_status cvc_dropout_apply(
+        const cvc_dropout *dropout, const int64_t draws[2], const void *x, void *y,
+        const cvc_call *call)
+
     # Elementwise, movement
 
     cvc_status cvc_relu_forward(
@@ -201,11 +264,30 @@ cdef extern from "convcore.h" nogil:
 
     ctypedef struct cvc_sgd:
         double lr, momentum, dampening, weight_decay
+        double gradient_scale
         int64_t nesterov, step
 
     cvc_status cvc_sgd_step(
         cvc_dtype dtype, int64_t size, const cvc_sgd *sgd, const void *g, void *p,
         void *m, const cvc_call *call)
+
+    ctypedef struct cvc_adam:
+        double lr, beta1, beta2, eps, weight_decay, gradient_scale
+        int64_t decoupled, step
+
+    cvc_status cvc_adam_step(
+        cvc_dtype dtype, int64_t size, const cvc_adam *adam, const void *g, void *p,
+        void *m, void *v, const cvc_call *call)
+
+    ctypedef struct cvc_rmsprop:
+        double lr, alpha, eps, weight_decay, momentum, gradient_scale
+
+    cvc_status cvc_rmsprop_step(
+        cvc_dtype dtype, int64_t size, const cvc_rmsprop *rmsprop, const void *g,
+        void *p, void *v, void *m, const cvc_call *call)
+    cvc_status cvc_sum_of_squares(
+        cvc_dtype dtype, int64_t size, const void *x, double *sum,
+        const cvc_call *call)
 
     # Plan
 
@@ -231,6 +313,14 @@ cdef extern from "convcore.h" nogil:
         CVC_STEP_CONV_BACKWARD_WEIGHT
         CVC_STEP_POOL_FORWARD
         CVC_STEP_POOL_BACKWARD
+        CVC_STEP_ADAPTIVE_POOL_FORWARD
+        CVC_STEP_ADAPTIVE_POOL_BACKWARD
+        CVC_STEP_BATCH_NORM_FORWARD
+        CVC_STEP_BATCH_NORM_BACKWARD
+        CVC_STEP_RUNNING_STATISTICS
+        CVC_STEP_LRN_FORWARD
+        CVC_STEP_LRN_BACKWARD
+        CVC_STEP_DROPOUT
         CVC_STEP_RELU_FORWARD
         CVC_STEP_RELU_BACKWARD
         CVC_STEP_ADD
@@ -239,14 +329,20 @@ cdef extern from "convcore.h" nogil:
         CVC_STEP_CROSS_ENTROPY_FORWARD
         CVC_STEP_CROSS_ENTROPY_BACKWARD
         CVC_STEP_SGD
+        CVC_STEP_ADAM
+        CVC_STEP_RMSPROP
         CVC_STEP_KINDS
 
     enum:
         CVC_MAX_OPERANDS
 
-    # In C these three types have no name: use them only as members of cvc_step.
+    # In C these four types have no name: use them only as members of cvc_step.
     ctypedef struct cvc_step_transpose:
         int64_t batch, a, b
+
+    ctypedef struct cvc_step_running:
+        double momentum
+        int64_t count
 
     ctypedef struct cvc_step_copy:
         int64_t rows, columns, x_stride, y_stride
@@ -254,6 +350,11 @@ cdef extern from "convcore.h" nogil:
     ctypedef union cvc_step_of:
         cvc_conv conv
         cvc_pool pool
+        cvc_adaptive_pool adaptive_pool
+        cvc_batch_norm batch_norm
+        cvc_lrn lrn
+        cvc_dropout dropout
+        cvc_step_running running
         cvc_cross_entropy cross_entropy
         cvc_step_transpose transpose
         cvc_step_copy copy
@@ -261,7 +362,7 @@ cdef extern from "convcore.h" nogil:
     ctypedef struct cvc_step:
         cvc_step_kind kind
         cvc_pass pass_ "pass"
-        cvc_operand operands[6]  # CVC_MAX_OPERANDS
+        cvc_operand operands[11]  # CVC_MAX_OPERANDS
         cvc_step_of of
 
     ctypedef struct cvc_plan

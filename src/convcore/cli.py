@@ -27,10 +27,15 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 1e-3
     warmup: float = 0.1
-    augment: str = "shift"
+    augment: tuple[str, ...] = ("shift",)
 
 
-RECIPES = {"lenet5": Recipe(epochs=15)}
+_CIFAR = Recipe(30, 128, lr=0.1, weight_decay=5e-4, augment=("crop", "flip"))
+RECIPES = {
+    "lenet5": Recipe(epochs=15),
+    "resnet20_cifar": _CIFAR,
+    "resnet56_cifar": _CIFAR,
+}
 DEMO = Recipe(epochs=40)
 
 
@@ -77,7 +82,7 @@ def run_train(arguments):
     given = {name: getattr(arguments, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
     recipe = replace(RECIPES[arguments.network], **given)
-    train, test = data.mnist(arguments.data)
+    train, test = data.load(arguments.data)
     return _train(arguments.network, recipe, train, test, arguments)
 
 
@@ -85,7 +90,7 @@ def run_evaluate(arguments):
     from . import Model, data
 
     model = Model.load(arguments.model)
-    _, test = data.mnist(arguments.data)
+    _, test = data.load(arguments.data)
     result = model.evaluate(test)
     return result, [f"test loss {result['loss']:.4f}", _accuracy_line(result)]
 
@@ -136,7 +141,9 @@ def run_info(arguments):
 def _train(network, recipe, train, test, arguments):
     from . import Model, models, optim
 
-    model = Model(getattr(models, network)(), train.sample_shape, seed=arguments.seed)
+    shape = train.sample_shape
+    module = getattr(models, network)(len(train.classes), in_channels=shape[0])
+    model = Model(module, shape, seed=arguments.seed)
     start = time.perf_counter()
     model.fit(
         train,
@@ -227,7 +234,10 @@ def _parser():
 
 def _add_data(command):
     command.add_argument(
-        "--data", required=True, metavar="DIR", help="folder with the four MNIST files"
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="folder with the files of MNIST or CIFAR-10, or a folder per class",
     )
 
 

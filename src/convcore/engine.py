@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ._config import get_float32_precision
+from . import _core
+from ._config import get_float32_precision, get_num_threads
 from .metrics import loss_function
 from .ops.loss import CROSS_ENTROPY, check_targets
 from .plan import Layout, Plan, allocate
@@ -24,26 +25,34 @@ class Engine:
     Parameters
     ----------
     graph : Graph
-        Traced for one sample.
+        For inference, traced for one sample.
+    training : Graph, optional
+        For training, with the same parameters; default: the same graph.
 
     Attributes
     ----------
-    graph : Graph
+    graph, training : Graph
     layout : Layout
     space : uint8 ndarray
-        The parameters, in one contiguous range.
+        The parameters and buffers, in one contiguous range.
     tensors : dict of str -> ndarray
         The same by state_dict key. Call `changed` after writing to them.
+    buffers : frozenset of str
+        Keys of the tensors that are not learned.
     trainable : frozenset of str
         Keys of the parameters that learn; all by default.
     """
 
-    def __init__(self, graph):
+    def __init__(self, graph, training=None):
         self.graph = graph
+        self.training = graph if training is None else training
         self.layout = Layout(graph)
         self.space = allocate(self.layout.nbytes)
         self.tensors = self.views(self.space)
-        self.trainable = frozenset(graph.parameters)
+        self.buffers = frozenset(
+            key for key, x in graph.parameters.items() if x in graph.buffers
+        )
+        self.trainable = frozenset(graph.parameters) - self.buffers
         self._version = 0
         self._plans = OrderedDict()
         self._building = threading.Lock()
@@ -72,8 +81,15 @@ class Engine:
         with _labels_explained(plan, target):
             return self._infer(plan, [*inputs, target])
 
-    def gradients(self, inputs, target, loss):
+    def gradients(self, inputs, target, loss, *, training, seed=0):
         """Differentiate the loss of a batch.
+
+        Parameters
+        ----------
+        training : bool
+            Whether the network is that for training. Its buffers do not change.
+        seed : int
+            Random numbers are those of the first step of a training.
 
         Returns
         -------
@@ -81,9 +97,18 @@ class Engine:
             Array (), dict by state_dict key, list of arrays like the inputs.
         """
         plan = self._plan(
-            len(inputs[0]), (), loss, target, wrt=self.trainable, wrt_inputs=True
+            len(inputs[0]),
+            (),
+            loss,
+            target,
+            training=training,
+            wrt=self.trainable,
+            wrt_inputs=True,
         )
-        with _labels_explained(plan, target), plan.memory([*inputs, target]) as memory:
+        with (
+            _labels_explained(plan, target),
+            plan.memory([*inputs, target], (seed, 0)) as memory,
+        ):
             plan.run(memory, self.space, None)
             value, *found = memory.outputs
             gradients = {
@@ -98,7 +123,9 @@ class Engine:
         ]
         return value, gradients, input_gradients
 
-    def step(self, inputs, target, loss, optimizer, factor=1.0):
+    def step(
+        self, inputs, target, loss, optimizer, *, factor=1.0, clip_norm=None, seed=0
+    ):
         """One step of an optimizer on a batch.
 
         Whatever ends a step early, the model is as it was before it.
@@ -107,22 +134,36 @@ class Engine:
         ----------
         factor : float
             Of the optimizer's learning rate.
+        clip_norm : float, optional
+            Largest norm of all gradients together.
+        seed : int
+            With the number of the step, what random numbers are drawn from.
 
         Returns
         -------
         list of arrays : the loss, then the network's outputs
         """
         optimizer.bind(self)
-        names = tuple(self.graph.outputs)
         plan = self._plan(
-            len(inputs[0]), names, loss, target, wrt=self.trainable, optimizer=optimizer
+            len(inputs[0]),
+            tuple(self.training.outputs),
+            loss,
+            target,
+            training=True,
+            wrt=self.trainable,
+            optimizer=optimizer,
         )
         hyper = optimizer.hyper(factor)
+        draws = seed, optimizer.steps
         with (
             _labels_explained(plan, target),
-            plan.memory([*inputs, target], hyper) as memory,
+            plan.memory([*inputs, target], draws, hyper) as memory,
         ):
             plan.run(memory, self.space, optimizer.state)
+            if clip_norm is not None:
+                gradients = memory.gradients.view(self.graph.inputs[0].dtype)
+                norm = _core.sum_of_squares(gradients, get_num_threads()) ** 0.5
+                optimizer.scale_gradients(hyper, min(1.0, clip_norm / (norm + 1e-6)))
             with _uninterrupted():
                 plan.run(memory, self.space, optimizer.state, "update", "update")
                 optimizer.steps += 1
@@ -146,7 +187,7 @@ class Engine:
         key = (
             *(n, names, loss, get_float32_precision()),
             None if target is None else (target.shape[1:], target.dtype),
-            *(options.get("wrt"), options.get("wrt_inputs")),
+            *(options.get(name) for name in ("training", "wrt", "wrt_inputs")),
             None if optimizer is None else (type(optimizer), optimizer.slots),
         )
         with self._building:
@@ -160,9 +201,18 @@ class Engine:
             return plan
 
     def _make_plan(
-        self, n, names, loss, target, wrt=(), wrt_inputs=False, optimizer=None
+        self,
+        n,
+        names,
+        loss,
+        target,
+        *,
+        training=False,
+        wrt=(),
+        wrt_inputs=False,
+        optimizer=None,
     ):
-        graph = self.graph.with_batch(n)
+        graph = (self.training if training else self.graph).with_batch(n)
         sources = [x for key, x in graph.parameters.items() if key in wrt]
         if wrt_inputs:
             sources += graph.inputs
@@ -183,9 +233,14 @@ class Engine:
 
 def _add_loss(graph, loss, target):
     """Trace a loss; it gets the output, or a tuple when there are several."""
-    outputs = tuple(graph.outputs.values())
+    outputs = tuple(
+        x for name, x in graph.outputs.items() if name not in graph.auxiliary
+    )
     expected = graph.input((graph.batch, *target.shape[1:]), target.dtype, "target")
-    value = loss_function(loss)(outputs[0] if len(outputs) == 1 else outputs, expected)
+    function = loss_function(loss)
+    value = function(outputs[0] if len(outputs) == 1 else outputs, expected)
+    for name, weight in graph.auxiliary.items():
+        value = value + weight * function(graph.outputs[name], expected)
     if getattr(value, "shape", None) != ():
         raise ValueError(
             f"loss must give a value of shape (), one number, not {value!r}"

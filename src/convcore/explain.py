@@ -11,7 +11,7 @@ from .ops.base import FLOAT32, Spec, check_choice, check_real_dtype
 from .ops.conv import CONV, attributes
 from .ops.window import sizes
 
-_DIRECTIONS = ("forward", "backward_data")
+_DIRECTIONS = ("forward", "backward_data", "backward_weight")
 _ONLY_DIRECT = (
     "Winograd does not apply: it takes float32, one or two axes of 3 or 5 taps,\n"
     "stride and dilation 1, and is not for depthwise convolutions."
@@ -126,9 +126,9 @@ def explain_conv(
     packed : bool
         Whether the weights are packed beforehand and the arrays channels-last,
         as where a model predicts, or as `conv2d` gets them.
-    direction : {"forward", "backward_data"}
-        The convolution, or its gradient with respect to x. That with respect
-        to the weights has one algorithm.
+    direction : {"forward", "backward_data", "backward_weight"}
+        The convolution, or its gradient with respect to x or to the weights
+        (and the bias).
 
     Returns
     -------
@@ -168,7 +168,7 @@ def explain_conv(
         activation=None,
         **attrs,
     )
-    tiled = y.shape if direction == "forward" else x.shape
+    tiled = x.shape if direction == "backward_data" else y.shape
     found = conv.explain(direction)
     best = found[0][-1]  # 0 for an empty batch
     candidates = []

@@ -10,6 +10,7 @@ from .ops.base import OPERATORS, Spec, Traced
 from .ops.slices import index
 
 _FORMAT = 1
+_DRAWN_AT_ONCE = 1 << 16  # random elements, each 8 bytes until it is rounded
 
 
 class Tensor(Traced):
@@ -29,6 +30,10 @@ class Tensor(Traced):
     @property
     def ndim(self):
         return len(self.shape)
+
+    @property
+    def position(self):
+        return len(self.graph.nodes)
 
     @property
     def batched(self):
@@ -188,11 +193,50 @@ class Node:
         return f"<Node {self.op.name} {self.attrs}>"
 
 
-class Parameter(Tensor):
-    """A tensor that is learned.
+class State(Tensor):
+    """A tensor of the `state_dict`.
 
-    It holds no elements: they belong to the `Model`, which draws them. During
-    tracing it stands for a value of the graph.
+    It holds no elements: they belong to the `Model`. During tracing it stands
+    for a value of the graph.
+    """
+
+    def __init__(self, data):
+        self.data = np.asarray(data)
+        self.shape = self.data.shape
+
+    def fill(self, tensor, seed):
+        """Write the elements before training; seed is a numpy SeedSequence."""
+        tensor[...] = self.data
+
+    @property
+    def source(self):
+        """The value that this tensor is before a step, in the current trace."""
+        value = _bound.get({}).get(id(self))
+        if value is None:
+            kind = type(self).__name__.lower()
+            raise RuntimeError(
+                f"a {kind} of shape {self.shape} is used outside of its network: "
+                f"modules run inside a Model, whose {kind}s are attributes of "
+                "its modules"
+            )
+        return value
+
+    @property
+    def value(self):
+        """The value that this tensor stands for in the current trace."""
+        return self.source
+
+    @property
+    def graph(self):
+        return self.source.graph
+
+    @property
+    def dtype(self):
+        return self.source.dtype
+
+
+class Parameter(State):
+    """A tensor that is learned.
 
     Parameters
     ----------
@@ -209,38 +253,42 @@ class Parameter(Tensor):
     (2,)
     """
 
-    def __init__(self, data=None, *, shape=None, bound=0.0):
-        self.data = None if data is None else np.asarray(data)
-        self.shape = tuple(shape) if data is None else self.data.shape
+    def __init__(self, data=None, *, shape=None, bound=None):
+        super().__init__(np.broadcast_to(0.0, shape) if data is None else data)
         self.bound = bound
 
-    def initial(self, seed):
-        """The elements before training, in float64, from a numpy SeedSequence."""
-        if self.data is not None:
-            return self.data.astype(np.float64)
+    def fill(self, tensor, seed):
+        if self.bound is None:
+            super().fill(tensor, seed)
+            return
         # Of NumPy's generators the bits are the same in every version.
-        bits = np.random.PCG64(seed).random_raw(self.shape)
-        return self.bound * ((bits >> np.uint64(11)) * 2.0**-52 - 1)
+        generator, elements = np.random.PCG64(seed), tensor.reshape(-1)
+        for first in range(0, elements.size, _DRAWN_AT_ONCE):
+            part = elements[first : first + _DRAWN_AT_ONCE]
+            bits = generator.random_raw(part.size)
+            part[...] = self.bound * ((bits >> np.uint64(11)) * 2.0**-52 - 1)
+
+
+class Buffer(State):
+    """A tensor that is kept and saved with the parameters, but not learned.
+
+    Integers stay int64; floats get the network's dtype.
+
+    Parameters
+    ----------
+    data : array_like
+        Initial elements.
+    """
 
     @property
     def value(self):
-        """The value that this parameter stands for in the current trace."""
-        value = _bound.get({}).get(id(self))
-        if value is None:
-            raise RuntimeError(
-                f"a parameter of shape {self.shape} is used outside of its network: "
-                "modules run inside a Model, whose parameters are attributes of "
-                "its modules"
-            )
-        return value
+        source = self.source
+        return source.graph.updates.get(source, source)
 
-    @property
-    def graph(self):
-        return self.value.graph
-
-    @property
-    def dtype(self):
-        return self.value.dtype
+    def assign(self, value):
+        """Let the buffer be this value after a training step, and from here on
+        in this trace."""
+        self.graph.updates[self.source] = value
 
 
 _bound = ContextVar("values that parameters stand for")
@@ -248,7 +296,7 @@ _bound = ContextVar("values that parameters stand for")
 
 @contextmanager
 def bind(values):
-    """Let parameters stand for values: a dict of id(parameter) -> Value."""
+    """Let parameters and buffers stand for values: a dict by their id."""
     token = _bound.set(values)
     try:
         yield
@@ -265,9 +313,16 @@ class Graph:
         Whether first dimensions are the batch, of which a network knows no size.
     inputs : list of Value
     parameters : dict of str -> Value
-        By `state_dict` key; keys of one shared parameter have the same value.
+        By `state_dict` key, buffers too; keys of one shared parameter have the
+        same value.
+    buffers : set of Value
+        Those of the parameters that are not learned.
+    updates : dict of Value -> Value
+        What buffers are after a training step.
     nodes : list of Node
     outputs : dict of str -> Value
+    auxiliary : dict of str -> float
+        Outputs for training only, and what their loss counts.
     names : dict of str -> Value
         Inner values by the path of their module.
     """
@@ -276,6 +331,9 @@ class Graph:
         self.batched = batched
         self.inputs = []
         self.parameters = {}
+        self.buffers = set()
+        self.updates = {}
+        self.auxiliary = {}
         self.nodes = []
         self.outputs = {}
         self.names = {}
@@ -295,9 +353,9 @@ class Graph:
     def add(self, op, inputs, attrs):
         """Add a node: its value, or a tuple where the operator has several.
 
-        Inputs are Values, Parameters or None.
+        Inputs are Values, Parameters, Buffers or None.
         """
-        inputs = [x.value if isinstance(x, Parameter) else x for x in inputs]
+        inputs = [x.value if isinstance(x, State) else x for x in inputs]
         for x in inputs:
             if x is not None and not isinstance(x, Value):
                 raise TypeError(
@@ -365,7 +423,10 @@ class Graph:
             for x, y in zip(node.outputs, outputs, strict=True):
                 if x is not None:
                     y.name, new[x] = x.name, y
+        graph.buffers = {new[x] for x in self.buffers}
+        graph.updates = {new[x]: new[y] for x, y in self.updates.items()}
         graph.outputs = {name: new[x] for name, x in self.outputs.items()}
+        graph.auxiliary = dict(self.auxiliary)
         graph.names = {name: new[x] for name, x in self.names.items()}
         return graph
 
@@ -390,7 +451,10 @@ class Graph:
                 [node.op.name, [number[x] for x in node.inputs], node.attrs]
                 for node in self.nodes
             ],
+            "buffers": [key for key, x in self.parameters.items() if x in self.buffers],
+            "updates": [[number[x], number[y]] for x, y in self.updates.items()],
             "outputs": {name: number[x] for name, x in self.outputs.items()},
+            "auxiliary": self.auxiliary,
             "names": {name: number[x] for name, x in self.names.items()},
         }
 
@@ -419,7 +483,10 @@ class Graph:
                 {key: _tuples(value) for key, value in attrs.items()},
             )
             values += added if isinstance(added, tuple) else (added,)
+        graph.buffers = {graph.parameters[key] for key in data["buffers"]}
+        graph.updates = {values[x]: values[y] for x, y in data["updates"]}
         graph.outputs = {name: values[i] for name, i in data["outputs"].items()}
+        graph.auxiliary = data["auxiliary"]
         for name, i in data["names"].items():
             graph.name(values[i], name)
         return graph

@@ -121,6 +121,8 @@ class Lowering:
         Parameters are packed in the prepare segment, not in every run.
     precision : str
         Of float32 convolutions.
+    draws : Buffer
+        What random numbers are drawn from: seed and step, int64.
 
     Attributes
     ----------
@@ -128,8 +130,9 @@ class Lowering:
         By segment.
     """
 
-    def __init__(self, graph, bound, *, pack_weights, precision):
+    def __init__(self, graph, bound, *, pack_weights, precision, draws):
         self.graph = graph
+        self.draws = draws
         self.steps = {segment: [] for segment in SEGMENTS}
         self.segment = "forward"
         self.packed_bytes = 0
@@ -200,9 +203,12 @@ class Lowering:
 
     # ----------------------------------------------------------------- steps
 
-    def emit(self, kind, operands, descriptor=None):
-        """Append a step; operands are Buffers, parts of them or None."""
-        self._append(self.segment, kind, operands, descriptor)
+    def emit(self, kind, operands, descriptor=None, segment=None):
+        """Append a step; operands are Buffers, parts of them or None.
+
+        Default: to the segment that is being lowered.
+        """
+        self._append(segment or self.segment, kind, operands, descriptor)
 
     def node(self, node, kind, descriptor=None):
         """Emit the step whose operands are the node's inputs and outputs."""
@@ -222,12 +228,15 @@ class Lowering:
 
     def numpy(self, node):
         """Emit the node as a step of Python, which sees arrays of logical shape."""
-        results = [y and self.result(y) for y in node.outputs]
+        results = list(map(self.result, node.outputs))
         views = [
             [None if x is None else View(x.spec, x in self._row_major) for x in values]
             for values in (node.inputs, node.outputs)
         ]
-        operands = (*(x and self._buffers[x] for x in node.inputs), *results)
+        operands = (
+            *(None if x is None else self._buffers[x] for x in node.inputs),
+            *results,
+        )
         self.emit("numpy", operands, NumpyStep(node.op, node.attrs, *views))
 
     def describe(self, node, **attrs):

@@ -7,20 +7,22 @@ import numpy as np
 
 from . import nn, storage
 from .engine import Engine
+from .folding import fold_batch_norm
 from .graph import Graph
 from .metrics import Mean
-from .ops.base import as_numpy, check_real_dtype
+from .ops.base import INT64, as_numpy, check_real_dtype
 from .ops.window import integer, sizes
-from .optim import check_optimizer
-from .passes import cut
+from .optim import check_clip_norm, check_optimizer
+from .passes import cut, drop_unread
 from .training import OPTIMIZER, as_dataset, fit
 
 
 class Model:
     """A network for inputs of one shape.
 
-    The module is traced once; its parameters are drawn here, each from a
-    stream of its own, in the order of the state_dict.
+    The module is traced once for inference and once for training; its
+    parameters are drawn here, each from a stream of its own, in the order of
+    the state_dict.
 
     Parameters
     ----------
@@ -57,26 +59,20 @@ class Model:
             (name, sizes(shape, "input_shape", 1), dtype)
             for name, shape in shapes.items()
         ]
-        graph, parameters = nn.trace(module, inputs)
-        self._setup(graph, seed, input_dtype)
-        for i, (key, parameter) in enumerate(parameters.items()):
+        graph, state = nn.trace(module, inputs)
+        training, _ = nn.trace(module, inputs, training=True)
+        self._setup(graph, training, seed, input_dtype)
+        for i, (key, tensor) in enumerate(state.items()):
             stream = np.random.SeedSequence(seed, spawn_key=(i,))
-            self.engine.tensors[key][...] = parameter.initial(stream)
+            tensor.fill(self.engine.tensors[key], stream)
 
-    def _setup(self, graph, seed, input_dtype):
-        self.engine = Engine(graph)
+    def _setup(self, graph, training, seed, input_dtype):
+        self.engine = Engine(graph, training)
         self.seed = seed
         self.dtype = graph.inputs[0].dtype
         self.input_dtype = self.dtype if input_dtype is None else np.dtype(input_dtype)
         shapes = [x.shape[1:] for x in graph.inputs]
         self.input_shape = shapes[0] if len(shapes) == 1 else shapes
-
-    def _setup_as(self, model, graph):
-        """With the parameters of another model, of whose graph this is a part."""
-        self._setup(graph, model.seed, model.input_dtype)
-        for key, tensor in self.engine.tensors.items():
-            tensor[...] = model.engine.tensors[key]
-        self.engine.trainable &= model.engine.trainable
 
     # ---------------------------------------------------------------- using
 
@@ -125,7 +121,7 @@ class Model:
             mean.add(value, output, target)
         return mean.result()
 
-    def train_step(self, x, y, loss="cross_entropy", optimizer=None):
+    def train_step(self, x, y, loss="cross_entropy", optimizer=None, clip_norm=None):
         """One step of an optimizer on one batch.
 
         Parameters
@@ -136,7 +132,10 @@ class Model:
         loss : str or function
             "cross_entropy", or a function of (output, target) that is traced
             like a module.
-        optimizer : optim.SGD
+        optimizer : optim.SGD, Adam, AdamW or RMSprop
+        clip_norm : float, optional
+            Scale the gradients down where the norm of all of them together is
+            larger, as torch.nn.utils.clip_grad_norm_.
 
         Returns
         -------
@@ -144,7 +143,11 @@ class Model:
         """
         check_optimizer(optimizer)
         inputs, target = self.check_batch(x, y)
-        return float(self.engine.step(inputs, target, loss, optimizer)[0])
+        clip_norm = check_clip_norm(clip_norm)
+        value, *_ = self.engine.step(
+            inputs, target, loss, optimizer, clip_norm=clip_norm, seed=self.seed
+        )
+        return float(value)
 
     def gradients(self, x, y, loss="cross_entropy", training=True):
         """Differentiate the loss of one batch.
@@ -154,8 +157,8 @@ class Model:
         x, y, loss
             As in `train_step`.
         training : bool
-            Whether layers that differ in training behave so. There are none
-            among those of `convcore.nn` yet.
+            Whether batch normalisation, dropout and whatever else differs in
+            training behaves so. Running statistics do not change.
 
         Returns
         -------
@@ -164,7 +167,9 @@ class Model:
             that the loss depends on; array like x, or a tuple of them.
         """
         inputs, target = self.check_batch(x, y)
-        value, gradients, dx = self.engine.gradients(inputs, target, loss)
+        value, gradients, dx = self.engine.gradients(
+            inputs, target, loss, training=bool(training), seed=self.seed
+        )
         return float(value), gradients, dx[0] if len(dx) == 1 else tuple(dx)
 
     def check_batch(self, x, y):
@@ -232,10 +237,15 @@ class Model:
         Model
             With copies of the parameters that the value depends on.
         """
-        graph = self.engine.graph.copy()
-        cut(graph, name)
+        graphs = self.engine.graph.copy(), self.engine.training.copy()
+        for graph in graphs:
+            cut(graph, name)
+        drop_unread(graphs)
         model = Model.__new__(Model)
-        model._setup_as(self, graph)
+        model._setup(*graphs, self.seed, self.input_dtype)
+        for key, tensor in model.engine.tensors.items():
+            tensor[...] = self.engine.tensors[key]
+        model.engine.trainable &= self.engine.trainable
         return model
 
     def freeze(self):
@@ -258,15 +268,16 @@ class Model:
             A state_dict key, with ``*`` and ``?`` as in file names.
         trainable : bool
         """
-        keys = {key for key in self.engine.tensors if fnmatchcase(key, pattern)}
+        parameters = [k for k in self.engine.tensors if k not in self.engine.buffers]
+        keys = {key for key in parameters if fnmatchcase(key, pattern)}
         if not keys:
-            known = _list(self.engine.tensors)
+            known = _list(parameters)
             raise ValueError(f"no parameter matches {pattern!r}; there are {known}")
         learning = self.engine.trainable
         self.engine.trainable = learning | keys if trainable else learning - keys
 
     def state_dict(self):
-        """Copies of the parameters: dict of key -> array, in order."""
+        """Copies of the parameters and buffers: dict of key -> array, in order."""
         return {key: tensor.copy() for key, tensor in self.engine.tensors.items()}
 
     def load_state_dict(self, state_dict, strict=True):
@@ -274,8 +285,8 @@ class Model:
 
         Parameters
         ----------
-        state_dict : dict of str -> float array
-            Converted to the model's dtype.
+        state_dict : dict of str -> array
+            Floats, converted to the model's dtype; integers where it has those.
         strict : bool
             Whether all keys must be there and no others.
         """
@@ -290,8 +301,10 @@ class Model:
             )
         known = {key: arrays[key] for key in tensors if key in arrays}
         for key, array in known.items():
-            if array.dtype.kind != "f":
-                raise TypeError(f"{key} has dtype {array.dtype}, expected floats")
+            is_integer = tensors[key].dtype == INT64
+            if array.dtype.kind not in ("iu" if is_integer else "f"):
+                expected = "ints" if is_integer else "floats"
+                raise TypeError(f"{key} has dtype {array.dtype}, expected {expected}")
             if array.shape != tensors[key].shape:
                 expected = tensors[key].shape
                 raise ValueError(f"{key} has shape {array.shape}, expected {expected}")
@@ -322,7 +335,8 @@ class Model:
         model = cls.__new__(cls)
         try:
             graph = Graph.from_json(metadata["graph"])
-            model._setup(graph, metadata["seed"], metadata["input_dtype"])
+            training = metadata["training"] and Graph.from_json(metadata["training"])
+            model._setup(graph, training, metadata["seed"], metadata["input_dtype"])
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged: {error!r}") from None
         model.load_state_dict(
@@ -332,8 +346,10 @@ class Model:
 
     def metadata(self):
         """What a file has to hold beside the parameters."""
+        graph, training = self.engine.graph.to_json(), self.engine.training.to_json()
         return {
-            "graph": self.engine.graph.to_json(),
+            "graph": graph,
+            "training": None if training == graph else training,
             "seed": self.seed,
             "input_dtype": self.input_dtype.name,
         }
@@ -344,10 +360,11 @@ class Model:
         The names are those that `predict` takes as `outputs`.
         """
         graph, layout = self.engine.graph, self.engine.layout
+        learned = {x for x in layout.offsets if x not in graph.buffers}
         rows, counted = [("name", "operator", "output", "parameters")], set()
         for node in graph.nodes:
             y = node.outputs[0]
-            own = {x for x in node.inputs if x in layout.offsets} - counted
+            own = learned.intersection(node.inputs) - counted
             counted |= own
             # Traced for one sample: more rows are so many of each sample.
             first = "N" if y.shape[:1] == (1,) else f"{y.shape[0]}N"
@@ -362,8 +379,7 @@ class Model:
             lines.append("  ".join([*cells, f"{size:>{widths[-1]}}"]))
         learning = {graph.parameters[key] for key in self.engine.trainable}
         lines.append(
-            f"{_elements(layout.offsets):,} parameters, "
-            f"{_elements(learning):,} trainable"
+            f"{_elements(learned):,} parameters, {_elements(learning):,} trainable"
         )
         return "\n".join(lines)
 
@@ -371,18 +387,24 @@ class Model:
 class FrozenModel(Model):
     """What `Model.freeze` gives: it predicts, and never learns.
 
-    Weights are packed once for each batch size, on its first use; biases,
-    activations and residual sums are computed within the convolutions. It
-    shares nothing with the model that it was made of, and any number of
-    threads may use it at once.
+    Batch normalisation is part of the weights before it; they are packed once
+    for each batch size, on its first use; biases, activations and residual sums
+    are computed within the convolutions. It shares nothing with the model that
+    it was made of, and any number of threads may use it at once.
 
-    `predict` gives the same bits as the model's. (They may differ from those
-    of the same functions called one by one: packed weights may choose another
-    algorithm, see `explain_conv`.) A file that it saves is that of a `Model`.
+    `predict` gives the same bits as the model's where nothing is folded. (They
+    may differ from those of the same functions called one by one: packed weights
+    may choose another algorithm, see `explain_conv`.) A file that it saves is
+    that of a `Model`, without batch normalisation.
     """
 
     def __init__(self, model):
-        self._setup_as(model, model.engine.graph)
+        graph = model.engine.graph.copy()
+        tensors = fold_batch_norm(graph, model.engine.tensors)
+        drop_unread([graph])
+        self._setup(graph, None, model.seed, model.input_dtype)
+        for key, tensor in self.engine.tensors.items():
+            tensor[...] = tensors[key]
 
     @classmethod
     def load(cls, path):

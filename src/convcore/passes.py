@@ -16,6 +16,13 @@ def round_up(size):
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
+def updates_last(graph):
+    """Compute what buffers will be after all that the network computes."""
+    updates = set(graph.updates.values())
+    late = [node for node in graph.nodes if updates.intersection(node.outputs)]
+    graph.nodes = [node for node in graph.nodes if node not in late] + late
+
+
 def fuse_relu(graph, keep):
     """Let the operator before a ReLU apply it, where nobody else looks between.
 
@@ -30,15 +37,16 @@ def fuse_relu(graph, keep):
         (x,), (y,) = node.inputs, node.outputs
         if x in kept or len(users[x]) > 1 or x.node is None:
             continue
-        if x.node.attrs.get("activation", "") is None:
+        if x.index == 0 and x.node.attrs.get("activation", "") is None:
             x.node.attrs["activation"] = "relu"
-            x.node.outputs, y.node = (y,), x.node
+            x.node.outputs, y.node = (y, *x.node.outputs[1:]), x.node
             fused.add(node)
     graph.nodes = [node for node in graph.nodes if node not in fused]
 
 
 def fuse_add(graph, keep):
-    """Let a convolution add what is added to its result, where only the sum is read.
+    """Let an operator that can add what is added to its result, where only the
+    sum is read.
 
     It moves to the place of the sum: the other summand may be computed between.
     Values of `keep` are left in the graph.
@@ -48,13 +56,13 @@ def fuse_add(graph, keep):
     for node in graph.nodes:
         if node.op is OPERATORS["add"] and _sums_alike(node):
             for x, other in (node.inputs, node.inputs[::-1]):
-                if x in kept or len(users[x]) > 1 or not _takes_residual(x.node):
+                if x in kept or len(users[x]) > 1 or not _takes_residual(x):
                     continue
-                conv, (y,) = x.node, node.outputs
-                conv.inputs += (other,)
-                conv.outputs, y.node = (y,), conv
-                nodes.remove(conv)
-                node = conv
+                adder, (y,) = x.node, node.outputs
+                adder.inputs += (other,)
+                adder.outputs, y.node = (y, *adder.outputs[1:]), adder
+                nodes.remove(adder)
+                node = adder
                 break
         nodes.append(node)
     graph.nodes = nodes
@@ -66,12 +74,13 @@ def _sums_alike(node):
     return a is not None and b is not None and a.shape == b.shape
 
 
-def _takes_residual(node):
+def _takes_residual(x):
+    node = x.node
     return (
         node is not None
-        and node.op is OPERATORS["conv"]
+        and x.index == 0
+        and node.op.takes_residual == len(node.inputs)
         and node.attrs["activation"] is None
-        and len(node.inputs) == 3
     )
 
 
@@ -86,14 +95,35 @@ def drop_dead(graph, keep):
 
 
 def cut(graph, name):
-    """Let a graph end at one of its values, which becomes "output"."""
-    value = graph.find(name)
+    """Let a graph end at one of its values, which becomes "output".
+
+    Updates of buffers stay where what they are computed from stays.
+    """
+    value, everything = graph.find(name), graph.nodes
     drop_dead(graph, [value])
-    made = {y for node in graph.nodes for y in node.outputs}
-    read = graph.users()
-    graph.outputs = {"output": value}
+    kept, updates = set(graph.nodes), set(graph.updates.values())
+    made = {None, *graph.inputs, *graph.parameters.values()}
+    graph.nodes = []
+    for node in everything:
+        if node in kept or (
+            updates.intersection(node.outputs) and made >= {*node.inputs}
+        ):
+            graph.nodes.append(node)
+            made.update(node.outputs)
+    graph.outputs, graph.auxiliary = {"output": value}, {}
+    graph.updates = {x: new for x, new in graph.updates.items() if new in made}
     graph.names = {key: x for key, x in graph.names.items() if x in made}
-    graph.parameters = {key: x for key, x in graph.parameters.items() if x in read}
+
+
+def drop_unread(graphs):
+    """Drop the parameters that none of the graphs of one network reads."""
+    read = set()
+    for graph in graphs:
+        users = graph.users()
+        read.update(key for key, x in graph.parameters.items() if x in users)
+    for graph in graphs:
+        graph.parameters = {k: x for k, x in graph.parameters.items() if k in read}
+        graph.buffers.intersection_update(graph.parameters.values())
 
 
 def lay_out(steps):

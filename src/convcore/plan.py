@@ -13,7 +13,14 @@ from ._config import get_num_threads
 from .autodiff import add_gradients
 from .lowering import SEGMENTS, Buffer, Lowering
 from .ops.memory import dense, empty
-from .passes import drop_dead, fuse_add, fuse_relu, lay_out, round_up
+from .passes import (
+    drop_dead,
+    fuse_add,
+    fuse_relu,
+    lay_out,
+    round_up,
+    updates_last,
+)
 
 
 class Layout:
@@ -95,7 +102,7 @@ class Plan:
         Parameters and inputs to differentiate the loss by. Gradients of
         inputs are further outputs.
     optimizer : optional
-        Add its update of these parameters as a segment.
+        Add the update of these parameters, and of buffers, as a segment.
     precision : str
         Of float32 convolutions: "highest", "high" or "medium".
 
@@ -115,13 +122,16 @@ class Plan:
     ):
         self.graph = graph
         self.layout = Layout(graph)
+        updates_last(graph)
         fuse_add(graph, outputs)
         fuse_relu(graph, outputs)
         forward, inputs = frozenset(graph.nodes), frozenset(graph.inputs)
         self.gradients = add_gradients(loss, wrt) if wrt else {}
         self.outputs = [*outputs]
         self.outputs += [g for x, g in self.gradients.items() if x in inputs]
-        drop_dead(graph, [*self.outputs, *self.gradients.values()])
+        self.updates = {} if optimizer is None else graph.updates
+        found = [*self.gradients.values(), *self.updates.values()]
+        drop_dead(graph, [*self.outputs, *found])
 
         self._seeds = [
             np.ones(x.shape, x.dtype) for x in graph.inputs if x not in inputs
@@ -130,12 +140,15 @@ class Plan:
             Buffer(prod(x.shape), x.dtype, "external", index)
             for index, x in enumerate([*graph.inputs, *self.outputs])
         ]
+        draws = Buffer(2, np.int64, "external", len(externals))
         lowering = Lowering(
             graph,
             self._bound(externals),
             pack_weights=not wrt and optimizer is None,
             precision=precision,
+            draws=draws,
         )
+        externals.append(draws)
         lowering.lower(forward)
         if optimizer is not None:
             size = optimizer.hyper().size
@@ -158,6 +171,9 @@ class Plan:
         for x, gradient in self.gradients.items():
             if x in layout.offsets:
                 bound.append((gradient, layout.buffer(x, "gradients")))
+        # In place: what makes them stands in the update segment.
+        for x, new in self.updates.items():
+            bound.append((new, layout.buffer(x, "parameters")))
         return bound
 
     def _update(self, lowering, optimizer, hyper):
@@ -199,7 +215,7 @@ class Plan:
     # -------------------------------------------------------------- running
 
     @contextmanager
-    def memory(self, inputs, hyper=None):
+    def memory(self, inputs, draws=(0, 0), hyper=None):
         """A `Memory` that nobody else uses inside the ``with`` block.
 
         Parameters
@@ -207,6 +223,8 @@ class Plan:
         inputs : list of ndarray
             Of the shape and dtype of the graph's inputs; made dense in memory
             order (channels-last) by a copy where they are not.
+        draws : (int, int)
+            Seed and step, from which random numbers are drawn.
         hyper : ndarray, optional
             What the optimizer's steps read.
         """
@@ -219,6 +237,7 @@ class Plan:
             *(dense(x, x.ndim > 2) for x in inputs),
             *self._seeds,
             *(dense(y, y.ndim > 2) for y in memory.outputs),
+            np.array(draws, np.int64),
             *([] if hyper is None else [hyper]),
         ]
         try:

@@ -20,7 +20,7 @@ def write(path, tensors, metadata):
 
     path = Path(path)
     data = save(
-        {name: np.ascontiguousarray(x) for name, x in tensors.items()},
+        {name: np.asarray(x, order="C") for name, x in tensors.items()},
         {key: json.dumps(value) for key, value in metadata.items()},
     )
     part = path.with_name(path.name + ".part")

@@ -7,7 +7,7 @@ from pathlib import Path
 from . import storage
 from .metrics import Mean, loss_function
 from .ops.window import integer
-from .optim import SGD, check_optimizer
+from .optim import SGD, check_clip_norm, check_optimizer
 
 OPTIMIZER = "optimizer:"  # before the names of its tensors; no key has a colon
 _FILE = "checkpoint.safetensors"
@@ -23,6 +23,7 @@ def fit(
     loss="cross_entropy",
     optimizer=None,
     schedule=None,
+    clip_norm=None,
     augment=None,
     seed=None,
     checkpoint=None,
@@ -33,9 +34,9 @@ def fit(
     """Train on a data set.
 
     The order of the samples and their augmentation are drawn from the seed,
-    the epoch and the sample's number. So the same seed gives the same
-    parameters bit for bit, with any number of threads, and also when training
-    was interrupted and resumed from a checkpoint.
+    the epoch and the sample's number, dropout from the seed and the step. So
+    the same seed gives the same parameters bit for bit, with any number of
+    threads, and also when training was interrupted and resumed from a checkpoint.
 
     Ctrl-C leaves the model as it was after the last complete step.
 
@@ -48,10 +49,12 @@ def fit(
     loss : str or function
         "cross_entropy", or a function of (output, target) that is traced like
         a module.
-    optimizer : optim.SGD, optional
+    optimizer : optim.SGD, Adam, AdamW or RMSprop, optional
         Default: ``SGD(lr=0.05, momentum=0.9)``.
     schedule : callable, optional
         (epoch, epochs) -> factor of the learning rate, see `convcore.optim`.
+    clip_norm : float, optional
+        Scale the gradients down where the norm of all of them together is larger.
     augment : str or function, or sequence of them, optional
         See `convcore.data.Dataset.batches`.
     seed : int, optional
@@ -85,12 +88,14 @@ def fit(
     if checkpoint_every is not None:
         checkpoint_every = integer(checkpoint_every, "checkpoint_every", 1)
     seed = model.seed if seed is None else integer(seed, "seed", 0)
+    clip_norm = check_clip_norm(clip_norm)
     recipe = {
         "seed": seed,
         "samples": len(train),
         "batch_size": batch_size,
         "augment": _name_of(augment),
         "optimizer": repr(optimizer),
+        "clip_norm": clip_norm,
     }
     run = _Run(model, optimizer, recipe, checkpoint)
     if resume:
@@ -167,7 +172,13 @@ class _Run:
     def step(self, x, y, loss):
         inputs, target = self.model.check_batch(x, y)
         value, output, *_ = self.model.engine.step(
-            inputs, target, loss, self.optimizer, self.factor
+            inputs,
+            target,
+            loss,
+            self.optimizer,
+            factor=self.factor,
+            clip_norm=self.recipe["clip_norm"],
+            seed=self.recipe["seed"],
         )
         self.steps += 1
         self.mean.add(value, output, target)
@@ -231,6 +242,7 @@ class _Run:
             f"{OPTIMIZER}{slot}.{key}": tensor
             for i, slot in enumerate(self.optimizer.slots)
             for key, tensor in engine.views(self.optimizer.state, i).items()
+            if key not in engine.buffers
         }
 
 

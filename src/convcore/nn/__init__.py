@@ -4,18 +4,48 @@ A module describes a network and holds no numbers: `forward` is run once, on
 traced values, when a `convcore.Model` is made of it.
 """
 
-from ..graph import Parameter
-from . import activation, containers, conv, linear, loss, module, pooling, shape
+from ..graph import Buffer, Parameter
+from . import (
+    activation,
+    containers,
+    conv,
+    dropout,
+    linear,
+    loss,
+    module,
+    norm,
+    pooling,
+    shape,
+)
 from .activation import *  # noqa: F403
 from .containers import *  # noqa: F403
 from .conv import *  # noqa: F403
+from .dropout import *  # noqa: F403
 from .linear import *  # noqa: F403
 from .loss import *  # noqa: F403
 from .module import *  # noqa: F403
+from .norm import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .shape import *  # noqa: F403
+from .tracing import Auxiliary
 from .tracing import trace as trace
 
-_FAMILIES = (module, containers, conv, linear, pooling, activation, shape, loss)
+_FAMILIES = (
+    module,
+    containers,
+    conv,
+    linear,
+    norm,
+    pooling,
+    activation,
+    dropout,
+    shape,
+    loss,
+)
 
-__all__ = ["Parameter", *(name for family in _FAMILIES for name in family.__all__)]
+__all__ = [
+    "Auxiliary",
+    "Buffer",
+    "Parameter",
+    *(name for family in _FAMILIES for name in family.__all__),
+]

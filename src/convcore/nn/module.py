@@ -1,7 +1,7 @@
 """The base classes of modules."""
 
-from ..graph import Parameter, Value
-from .tracing import join, scope
+from ..graph import Buffer, Parameter, Value
+from .tracing import is_training, join, scope
 
 __all__ = ["Module"]
 
@@ -39,6 +39,11 @@ class Module:
         with scope(self, value.graph) as name_result:
             return name_result(self.forward(*inputs, **options))
 
+    @property
+    def training(self):
+        """Whether what is traced is for training: a module is traced for each use."""
+        return is_training()
+
     def children(self):
         """Modules set as attributes, in order: an iterator of (name, module)."""
         return _attributes(self, Module)
@@ -51,9 +56,18 @@ class Module:
 
     def named_parameters(self):
         """All parameters in state_dict order: an iterator of (key, Parameter)."""
+        return ((k, x) for k, x in self.named_state() if isinstance(x, Parameter))
+
+    def named_buffers(self):
+        """All buffers in state_dict order: an iterator of (key, Buffer)."""
+        return ((k, x) for k, x in self.named_state() if isinstance(x, Buffer))
+
+    def named_state(self):
+        """All parameters and buffers in state_dict order, by key."""
         for path, module in self.named_modules():
-            for name, parameter in _attributes(module, Parameter):
-                yield join(path, name), parameter
+            for kind in (Parameter, Buffer):
+                for name, tensor in _attributes(module, kind):
+                    yield join(path, name), tensor
 
 
 def _find_value(x):

@@ -4,6 +4,9 @@ from .. import functional as F
 from .module import FunctionModule
 
 __all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -87,3 +90,26 @@ class AvgPool3d(_AvgPool):
     """Mean over windows of (N, C, D, H, W), as torch.nn.AvgPool3d."""
 
     function = F.avg_pool3d
+
+
+class _AdaptivePool(FunctionModule):
+    def __init__(self, output_size):
+        super().__init__(output_size=output_size)
+
+
+class AdaptiveAvgPool1d(_AdaptivePool):
+    """Mean over `output_size` windows of (N, C, L), as torch.nn.AdaptiveAvgPool1d."""
+
+    function = F.adaptive_avg_pool1d
+
+
+class AdaptiveAvgPool2d(_AdaptivePool):
+    """Mean over windows of (N, C, H, W), as torch.nn.AdaptiveAvgPool2d."""
+
+    function = F.adaptive_avg_pool2d
+
+
+class AdaptiveAvgPool3d(_AdaptivePool):
+    """Mean over windows of (N, C, D, H, W), as torch.nn.AdaptiveAvgPool3d."""
+
+    function = F.adaptive_avg_pool3d

@@ -3,13 +3,22 @@
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from ..graph import Graph, Value, bind
+from ..graph import Buffer, Graph, Value, bind
+from ..ops.base import INT64
 
 _paths = ContextVar("paths of modules")
 _path = ContextVar("path of the module being traced", default="")
 
 
-def trace(module, inputs):
+_training = ContextVar("whether a network is traced for training", default=False)
+
+
+def is_training():
+    """Whether a network is being traced for training."""
+    return _training.get()
+
+
+def trace(module, inputs, training=False):
     """Trace a module once, for a batch of one sample.
 
     Parameters
@@ -17,10 +26,12 @@ def trace(module, inputs):
     module : Module
     inputs : list of (str, tuple of int, dtype)
         Name, shape of one sample and dtype of each input.
+    training : bool
+        What `Module.training` is.
 
     Returns
     -------
-    (graph, parameters) : Graph and dict of state_dict key -> Parameter
+    (graph, state) : Graph and dict of state_dict key -> Parameter or Buffer
         The graph's parameters have the dtype of the first input.
 
     Raises
@@ -28,24 +39,33 @@ def trace(module, inputs):
     ValueError
         When shapes do not fit, for one sample or for several.
     """
-    graph, values, parameters = Graph(), {}, dict(module.named_parameters())
-    for key, parameter in parameters.items():
-        if id(parameter) in values:
-            graph.parameters[key] = values[id(parameter)]
-        else:
-            value = graph.parameter(parameter.shape, inputs[0][2], key)
-            values[id(parameter)] = value
+    graph, values, state = Graph(), {}, dict(module.named_state())
+    for key, tensor in state.items():
+        if id(tensor) in values:
+            graph.parameters[key] = values[id(tensor)]
+            continue
+        is_integer = isinstance(tensor, Buffer) and tensor.data.dtype.kind in "iu"
+        dtype = INT64 if is_integer else inputs[0][2]
+        values[id(tensor)] = value = graph.parameter(tensor.shape, dtype, key)
+        if isinstance(tensor, Buffer):
+            graph.buffers.add(value)
     arguments = [graph.input((1, *shape), dtype, name) for name, shape, dtype in inputs]
     paths = {id(part): path for path, part in reversed([*module.named_modules()])}
-    token = _paths.set(paths)
+    tokens = _paths.set(paths), _training.set(training)
     try:
         with bind(values):
             result = module(*arguments)
     finally:
-        _paths.reset(token)
-    graph.outputs = _outputs(result)
+        _paths.reset(tokens[0])
+        _training.reset(tokens[1])
+    if isinstance(result, Auxiliary):
+        outputs = [(f"auxiliary.{i}", x) for i, x in enumerate(result.others)]
+        graph.outputs = _outputs(result.output) | dict(outputs)
+        graph.auxiliary = {name: result.weight for name, _ in outputs}
+    else:
+        graph.outputs = _outputs(result)
     _check_any_batch(graph)
-    return graph, parameters
+    return graph, state
 
 
 def _check_any_batch(graph):
@@ -68,6 +88,26 @@ def _outputs(result):
     if not isinstance(result, tuple):
         return {"output": result}
     return {f"output.{i}": value for i, value in enumerate(results)}
+
+
+class Auxiliary:
+    """What forward() returns for an output with auxiliary ones.
+
+    Those serve training only: to the loss of the output, that of each of them
+    is added, multiplied by a weight (Szegedy et al., CVPR 2015).
+
+    Parameters
+    ----------
+    output : Value
+    others : sequence of Value
+        The auxiliary outputs.
+    weight : float
+    """
+
+    def __init__(self, output, others, weight):
+        self.output = output
+        self.others = others
+        self.weight = float(weight)
 
 
 @contextmanager

@@ -52,6 +52,15 @@ class Traced:
         """
         raise NotImplementedError
 
+    @property
+    def position(self) -> int:
+        """How many nodes the graph has so far: a number for what is added next."""
+        raise NotImplementedError
+
+    def assign(self, value: Traced) -> None:
+        """Be this value after a training step: what buffers can."""
+        raise TypeError(f"{self!r} is no buffer: it cannot be changed")
+
 
 class Operator:
     """One operation: its shape rule, definition, computation and gradient.
@@ -64,6 +73,8 @@ class Operator:
     """
 
     name: str
+    # Number of inputs after which one more may follow that is added to the result.
+    takes_residual: int | None = None
     # Memory order in a plan, see `lowering`: the inputs and outputs of rank >= 3
     # that are in the order of their shape, as parameters are, and whether the
     # outputs have the order of the inputs.

@@ -58,6 +58,7 @@ class Conv(Operator):
     """
 
     name = "conv"
+    takes_residual = 3
     row_inputs = (1,)
 
     def infer(

@@ -1,0 +1,347 @@
+/**
+ * Gradient with respect to weights by Winograd's algorithm, stride 1. Blocks
+ * of tiles of x and dy are transformed into
+ *
+ *   v[c panel][point][tile][nr],   d[k panel][point][tile][nr],
+ *
+ * whose products, summed over the tiles of all blocks,
+ *
+ *   m[k panel][c panel][point][k][c],
+ *
+ * are transformed into dw at the end. An element of m is one sum in the order
+ * of the tiles, whatever part of m a task forms.
+ */
+#include <stdatomic.h>
+#include <string.h>
+
+#include "conv.h"
+
+#define BLOCK_TILES 128 /* of many blocks: v and d stay in the last cache */
+#define MOST_TILES 200  /* of a single block, whose m needs no memory */
+#define TASK_TILES 4    /* that a task transforms */
+#define MOST_POINTS 64  /* of a tile */
+#define LINE 64         /* bytes */
+
+/** What is transformed: x or dy. */
+typedef struct side {
+  const void *array;
+  int taps[2];                      /* pixels of a tile */
+  int64_t size[2], origin[2];       /* origin: first pixel of tile 0 */
+  int64_t channels, panels, planes; /* channels and panels of a group */
+  void *points;                     /* v or d */
+  void (*transform)(const cvc_winograd_input *tile);
+} side;
+
+typedef struct gradient {
+  const cvc_conv_job *job;
+  const cvc_kernels *kernels;
+  int64_t bytes, nr, groups;
+  int n[2], m[2], r[2]; /* points, outputs and taps of a tile along h and w */
+  int64_t points, tiles[2], total; /* total: tiles of all images */
+  int64_t blocks, plane; /* plane: elements between points of v and d */
+  side x, dy;
+  int64_t pairs, parts; /* panels of k and c; tasks of a pair, by points */
+  int64_t index, first, count; /* the current block and its tiles */
+  void *m_sums, *zeros;
+  atomic_bool not_finite;
+} gradient;
+
+static int64_t side_elements(const gradient *g, const side *s) {
+  return g->groups * s->panels * s->planes * g->plane;
+}
+/** Elements between points of m; see `plane`. */
+static int64_t m_point(const gradient *g) {
+  return g->nr * g->nr + LINE / g->bytes;
+}
+static int64_t m_elements(const gradient *g) { return g->points * m_point(g); }
+/** m of a pair is kept from block to block, or until all its parts are there;
+ * else a thread has one. */
+static bool keeps_m(const gradient *g) { return g->blocks > 1 || g->parts > 1; }
+
+static void set_gradient(gradient *g, const cvc_conv *conv, int m,
+                         int threads) {
+  const cvc_channels ch = cvc_conv_channels(conv, CVC_FORWARD);
+  memset(g, 0, sizeof *g);
+  g->kernels = cvc_kernels_of(conv->dtype);
+  g->bytes = cvc_dtype_bytes(conv->dtype);
+  g->nr = g->kernels->nr;
+  g->groups = ch.groups;
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  for (int i = 0; i < 2; i++) {
+    g->r[i] = (int)conv->kernel[i + 1];
+    g->m[i] = g->r[i] == 1 ? 1 : m;
+    g->n[i] = g->m[i] + g->r[i] - 1;
+    g->tiles[i] = cvc_ceil_div(out[i + 1], g->m[i]);
+    g->x.taps[i] = g->n[i];
+    g->x.size[i] = conv->size[i + 1];
+    g->x.origin[i] = -conv->pad_before[i + 1];
+    g->dy.taps[i] = g->m[i];
+    g->dy.size[i] = out[i + 1];
+  }
+  g->points = g->x.planes = g->n[0] * g->n[1];
+  g->dy.planes = g->points + 1;
+  g->x.channels = ch.reduced;
+  g->dy.channels = ch.produced;
+  g->x.panels = cvc_panels(ch.reduced, g->kernels);
+  g->dy.panels = cvc_panels(ch.produced, g->kernels);
+  g->x.transform = g->kernels->winograd_input;
+  g->dy.transform = g->kernels->winograd_gradient;
+  g->total = conv->n * g->tiles[0] * g->tiles[1];
+  g->blocks = g->total <= MOST_TILES ? 1 : cvc_ceil_div(g->total, BLOCK_TILES);
+  /* A cache line more than a multiple of the page size would need: points of
+   * a tile must not all fall into one cache set. */
+  g->plane = cvc_ceil_div(g->total, g->blocks) * g->nr + LINE / g->bytes;
+  g->pairs = g->groups * g->x.panels * g->dy.panels;
+  const int64_t tasks = threads > 1 ? 4 * threads : 1;
+  g->parts = cvc_min(cvc_ceil_div(tasks, g->pairs), g->points);
+}
+
+/** Sets the arrays in scratch; returns their bytes. */
+static int64_t carve(gradient *g, int threads, char *memory) {
+  const int64_t m = (keeps_m(g) ? g->pairs : threads) * m_elements(g);
+  const int64_t v = side_elements(g, &g->x), d = side_elements(g, &g->dy);
+  const int64_t zeros = g->groups * cvc_max(g->x.channels, g->dy.channels);
+  if (memory) {
+    g->x.points = memory;
+    g->dy.points = cvc_at(memory, v, g->bytes);
+    g->m_sums = cvc_at(memory, v + d, g->bytes);
+    g->zeros = cvc_at(memory, v + d + m, g->bytes);
+    memset(g->zeros, 0, (size_t)(zeros * g->bytes));
+  }
+  return cvc_round_up((v + d + m + zeros) * g->bytes, LINE);
+}
+
+/* -------------------------------------------------------------- transforms */
+
+/** The pixels of a tile, first channel. */
+static void set_pixels(const gradient *g, const side *s, int64_t tile,
+                       const void **pixels) {
+  const int64_t per_image = g->tiles[0] * g->tiles[1];
+  const int64_t channels = g->groups * s->channels;
+  const int64_t row = tile % per_image / g->tiles[1] * g->m[0] + s->origin[0];
+  const int64_t column = tile % g->tiles[1] * g->m[1] + s->origin[1];
+  for (int i = 0; i < s->taps[0]; i++) {
+    const int64_t first =
+        (tile / per_image * s->size[0] + row + i) * s->size[1];
+    for (int j = 0; j < s->taps[1]; j++) {
+      const bool inside = row + i >= 0 && row + i < s->size[0] &&
+                          column + j >= 0 && column + j < s->size[1];
+      pixels[i * s->taps[1] + j] =
+          inside ? cvc_at_const(s->array, (first + column + j) * channels,
+                                g->bytes)
+                 : g->zeros;
+    }
+  }
+}
+
+/** Request `bytes` bytes, which are used after what is done next. */
+static void request(const void *memory, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += LINE)
+    __builtin_prefetch((const char *)memory + i);
+}
+
+/** Some tiles of the block, all channels. */
+static void transform_side(const gradient *g, const side *s, int64_t begin,
+                           int64_t end) {
+  const void *pixels[TASK_TILES][MOST_POINTS], *at[MOST_POINTS];
+  const int count = s->taps[0] * s->taps[1];
+  for (int64_t t = begin; t < end; t++)
+    set_pixels(g, s, g->first + t, pixels[t - begin]);
+  cvc_winograd_input tile = {.nh = g->n[0],
+                             .nw = g->n[1],
+                             .mh = g->m[0],
+                             .mw = g->m[1],
+                             .pixels = at,
+                             .v_point = g->plane};
+  for (int64_t p = 0; p < g->groups * s->panels; p++) {
+    const int64_t c = p % s->panels * g->nr;
+    const int64_t offset = (p / s->panels * s->channels + c) * g->bytes;
+    tile.channels = cvc_min(g->nr, s->channels - c);
+    for (int64_t t = begin; t < end; t++) {
+      for (int i = 0; i < count; i++)
+        at[i] = (const char *)pixels[t - begin][i] + offset;
+      for (int i = 0; i < count && t + 1 < end; i++)
+        request((const char *)pixels[t + 1 - begin][i] + offset,
+                tile.channels * g->bytes);
+      tile.v =
+          cvc_at(s->points, p * s->planes * g->plane + t * g->nr, g->bytes);
+      s->transform(&tile);
+    }
+  }
+}
+
+/** Even tasks transform dy, odd ones x. */
+static void transform_task(void *context, int64_t task, int thread) {
+  (void)thread;
+  const gradient *g = context;
+  const int64_t begin = task / 2 * TASK_TILES;
+  if (task % 2 && !g->job->target) return;
+  transform_side(g, task % 2 ? &g->x : &g->dy, begin,
+                 cvc_min(begin + TASK_TILES, g->count));
+}
+
+/* ---------------------------------------------------------------- products */
+
+/** A panel of k and one of c, of one group. */
+typedef struct pair {
+  int64_t group, k, c; /* first channels of the panels, in the group */
+  int64_t rows, columns;
+  const void *v, *d;
+  void *m;
+} pair;
+
+static pair pair_of(const gradient *g, int64_t index, int thread) {
+  const int64_t c = index % g->x.panels;
+  const int64_t k = index / g->x.panels % g->dy.panels;
+  const int64_t group = index / g->x.panels / g->dy.panels;
+  return (pair){
+      .group = group,
+      .k = k * g->nr,
+      .c = c * g->nr,
+      .rows = cvc_min(g->nr, g->dy.channels - k * g->nr),
+      .columns = cvc_min(g->nr, g->x.channels - c * g->nr),
+      .v = cvc_at_const(g->x.points,
+                        (group * g->x.panels + c) * g->x.planes * g->plane,
+                        g->bytes),
+      .d = cvc_at_const(g->dy.points,
+                        (group * g->dy.panels + k) * g->dy.planes * g->plane,
+                        g->bytes),
+      .m = cvc_at(g->m_sums, (keeps_m(g) ? index : thread) * m_elements(g),
+                  g->bytes)};
+}
+
+/** Row k of dw of a pair. */
+static void *dw_of(const gradient *g, const pair *p, int64_t k) {
+  const int64_t row = p->group * g->dy.channels + p->k + k;
+  return cvc_at(g->job->target,
+                (row * g->x.channels + p->c) * g->r[0] * g->r[1], g->bytes);
+}
+
+/** A task that multiplies stores the result. */
+static bool stores(const gradient *g) {
+  return g->parts == 1 && g->index == g->blocks - 1;
+}
+
+static const ptrdiff_t no_offset = 0;
+
+/** Points [begin, end) of m, of the current block or with those before. */
+static void multiply(const gradient *g, const pair *p, int64_t begin,
+                     int64_t end) {
+  for (int64_t i = begin; i < end; i++) {
+    cvc_tile tile = {
+        .a = cvc_at_const(p->d, i * g->plane, g->bytes),
+        .b = cvc_at_const(p->v, i * g->plane, g->bytes),
+        .a_run = &no_offset,
+        .b_run = &no_offset,
+        .runs = 1,
+        .length = g->count,
+        .a_row = 1,
+        .a_step = g->nr,
+        .b_step = g->nr,
+        .c = cvc_at(p->m, i * m_point(g), g->bytes),
+        .c_row = g->nr,
+        .columns = (int)cvc_round_up(p->columns, g->kernels->vector_length),
+        .accumulate = g->index > 0};
+    cvc_run_tiles(g->kernels, &tile, p->rows, g->bytes);
+    /* dw of a row is far from that of the next one. */
+    if (i < p->rows && stores(g))
+      request(dw_of(g, p, i), p->columns * g->r[0] * g->r[1] * g->bytes);
+  }
+}
+
+/** db of a panel: the sums of the tiles, a product with ones. */
+static void add_bias(const gradient *g, const pair *p) {
+  static const float one_f32 = 1;
+  static const double one_f64 = 1;
+  const cvc_tile tile = {
+      .a = g->bytes == 4 ? (const void *)&one_f32 : (const void *)&one_f64,
+      .b = cvc_at_const(p->d, g->points * g->plane, g->bytes),
+      .a_run = &no_offset,
+      .b_run = &no_offset,
+      .runs = 1,
+      .length = g->count,
+      .b_step = g->nr,
+      .c = cvc_at(g->job->db, p->group * g->dy.channels + p->k, g->bytes),
+      .rows = 1,
+      .columns = (int)p->rows,
+      .accumulate = g->index > 0};
+  g->kernels->tile(&tile);
+}
+
+static void store(gradient *g, const pair *p) {
+  const cvc_winograd_weight weight = {
+      .nh = g->n[0],
+      .nw = g->n[1],
+      .rh = g->r[0],
+      .rw = g->r[1],
+      .m = p->m,
+      .m_point = m_point(g),
+      .m_row = g->nr,
+      .rows = p->rows,
+      .columns = (int)p->columns,
+      .w = dw_of(g, p, 0),
+      .w_row = g->x.channels * g->r[0] * g->r[1]};
+  if (!g->kernels->winograd_weight(&weight))
+    atomic_store_explicit(&g->not_finite, true, memory_order_relaxed);
+}
+
+static void multiply_task(void *context, int64_t task, int thread) {
+  gradient *g = context;
+  const pair p = pair_of(g, task / g->parts, thread);
+  const int64_t part = task % g->parts;
+  if (g->job->db && p.c == 0 && part == 0) add_bias(g, &p);
+  if (!g->job->target) return;
+  multiply(g, &p, part * g->points / g->parts,
+           (part + 1) * g->points / g->parts);
+  if (stores(g)) store(g, &p);
+}
+
+static void store_task(void *context, int64_t task, int thread) {
+  gradient *g = context;
+  const pair p = pair_of(g, task, thread);
+  store(g, &p);
+}
+
+int64_t cvc_winograd_weight_scratch(const cvc_conv *conv, int m, int threads) {
+  gradient g;
+  set_gradient(&g, conv, m, threads);
+  return cvc_max(carve(&g, threads, NULL),
+                 cvc_weight_scratch(conv, threads, false));
+}
+
+/** Zero what of the last panel's columns is no channel: it is read. */
+static void clear_tail(const gradient *g) {
+  if (g->x.channels % g->kernels->vector_length == 0) return;
+  const int64_t panel = g->points * g->plane;
+  for (int64_t group = 1; group <= g->groups; group++)
+    memset(cvc_at(g->x.points, (group * g->x.panels - 1) * panel, g->bytes), 0,
+           (size_t)(panel * g->bytes));
+}
+
+cvc_status cvc_winograd_weight_run(const cvc_conv_job *job) {
+  gradient g;
+  set_gradient(&g, job->conv, job->choice.m, job->threads);
+  g.job = job;
+  g.x.array = job->x;
+  g.dy.array = job->y;
+  carve(&g, job->threads, job->scratch);
+  clear_tail(&g);
+  for (; g.index < g.blocks; g.index++) {
+    g.first = g.index * g.total / g.blocks;
+    g.count = (g.index + 1) * g.total / g.blocks - g.first;
+    CVC_TRY(cvc_parallel(job->call, job->threads,
+                         2 * cvc_ceil_div(g.count, TASK_TILES), transform_task,
+                         &g));
+    CVC_TRY(cvc_parallel(job->call, job->threads, g.pairs * g.parts,
+                         multiply_task, &g));
+  }
+  if (g.parts > 1 && job->target)
+    CVC_TRY(cvc_parallel(job->call, job->threads, g.pairs, store_task, &g));
+  if (!g.not_finite) return CVC_OK;
+  /* In a tile an infinity or NaN spreads to taps where the definition has
+   * none. */
+  cvc_conv_job weights = *job;
+  weights.db = NULL;
+  return cvc_weight_backward(&weights, false);
+}

@@ -1,0 +1,465 @@
+/**
+ * Batch normalisation: checks, division into tasks, sums, entry points.
+ *
+ * Channels-last arrays are a matrix of pixels and channels, read twice: parts
+ * of the pixels give sums of all channels, then blocks of them are computed.
+ * Channels-first, a task is one channel, whose second reading finds it in the
+ * cache. Sums are formed in float over 128 terms, in double over a part, then
+ * in a binary tree over the parts: those of a granule of samples, then the
+ * granules. What is added is x - shift, with a shift near the mean, so that no
+ * digits of the variance are lost.
+ */
+#include <math.h>
+
+#include "internal.h"
+
+enum {
+  PARTS = 8,         /* of a granule, at most; */
+  PART_PIXELS = 512, /* each with so many, about */
+  SAMPLE = 64,       /* pixels of a channel that give its shift */
+  TASK_ELEMENTS = 1 << 15,
+  WORK_PER_ELEMENT = 8
+};
+
+/** Elements of each channel in the job's table. */
+enum { MEAN, SCALE, BIAS, SLOPE, OFFSET, COEFFICIENTS };
+
+typedef struct job {
+  const cvc_batch_norm *bn;
+  const cvc_kernels *kernels;
+  int64_t bytes, parts, block, tasks;
+  bool backward;
+  const void *x, *dy, *y, *residual; /* y: of ReLU's gradient */
+  const void *weight, *bias, *given_mean, *given_var;
+  void *to, *mean, *var, *d_weight, *d_bias, *d_residual;
+  char *table;  /* [COEFFICIENTS][c] */
+  double *sums; /* [parts][2][c], or of a channel's granules */
+} job;
+
+static void *coefficient(const job *j, int which, int64_t channel) {
+  return j->table + (which * j->bn->c + channel) * j->bytes;
+}
+
+static double count(const job *j) {
+  return (double)j->bn->n * (double)j->bn->pixels;
+}
+
+/* ------------------------------------------------- coefficients of a channel
+ */
+
+static double get(const job *j, const void *array, int64_t i, double absent) {
+  return array ? cvc_get(j->bn->dtype, array, i) : absent;
+}
+
+static void set(const job *j, void *array, int64_t i, double value) {
+  if (array) cvc_set(j->bn->dtype, array, i, value);
+}
+
+/** Those of the forward pass. The backward pass computes the same again from
+ * the stored mean and variance, and so finds the same mask. */
+static void set_forward(const job *j, int64_t channel, double mean,
+                        double var) {
+  const double scale = get(j, j->weight, channel, 1) / sqrt(var + j->bn->eps);
+  set(j, coefficient(j, MEAN, channel), 0, mean);
+  set(j, coefficient(j, SCALE, channel), 0, scale);
+  set(j, coefficient(j, BIAS, channel), 0, get(j, j->bias, channel, 0));
+}
+
+static void set_given(const job *j, int64_t channel) {
+  set_forward(j, channel, get(j, j->given_mean, channel, 0),
+              get(j, j->given_var, channel, 0));
+}
+
+/** From the sums of d = x - shift and d * d; the shift is in the table. */
+static void set_moments(const job *j, int64_t channel, double sum,
+                        double squares) {
+  const double shift = get(j, coefficient(j, MEAN, channel), 0, 0);
+  const double distance = sum / count(j);
+  double mean = shift + distance;
+  double var = squares / count(j) - distance * distance;
+  if (var < 0) var = 0;
+  set(j, j->mean, channel, mean);
+  set(j, j->var, channel, var);
+  if (j->bn->dtype == CVC_F32) { /* as the backward pass will find them */
+    mean = (float)mean;
+    var = (float)var;
+  }
+  set_forward(j, channel, mean, var);
+}
+
+/** From the sums of dy and dy * (x - mean). */
+static void set_gradient(const job *j, int64_t channel, double sum,
+                         double product) {
+  const double var = get(j, j->given_var, channel, 0) + j->bn->eps;
+  const double scale = get(j, j->weight, channel, 1) / sqrt(var);
+  const bool training = j->bn->training;
+  set(j, j->d_bias, channel, sum);
+  set(j, j->d_weight, channel, product / sqrt(var));
+  set(j, coefficient(j, SLOPE, channel), 0,
+      training ? -scale * product / var / count(j) : 0);
+  set(j, coefficient(j, OFFSET, channel), 0,
+      training ? -scale * sum / count(j) : 0);
+}
+
+static void set_sums(const job *j, int64_t channel, double sum,
+                     double product) {
+  if (j->backward)
+    set_gradient(j, channel, sum, product);
+  else
+    set_moments(j, channel, sum, product);
+}
+
+/** Add up sums[parts][stride] in a binary tree; the result is in the first. */
+static double tree(double *sums, int64_t parts, int64_t stride) {
+  for (int64_t step = 1; step < parts; step *= 2)
+    for (int64_t i = 0; i + step < parts; i += 2 * step)
+      sums[i * stride] += sums[(i + step) * stride];
+  return sums[0];
+}
+
+/** Whether anything is summed up: not with given statistics. */
+static bool has_sums(const job *j) { return j->backward || j->bn->training; }
+
+/** The mean of a few elements of a channel, spread over all of it. */
+static double shift_of(const job *j, int64_t channel) {
+  const cvc_batch_norm *bn = j->bn;
+  const bool last = bn->layout == CVC_CHANNELS_LAST;
+  const int64_t elements = bn->n * bn->pixels;
+  const int64_t samples = cvc_min(elements, SAMPLE);
+  double sum = 0;
+  for (int64_t i = 0; i < samples; i++) {
+    const int64_t at = i * (elements / samples);
+    const int64_t image = at / bn->pixels, pixel = at % bn->pixels;
+    sum += get(j, j->x,
+               last ? at * bn->c + channel
+                    : (image * bn->c + channel) * bn->pixels + pixel,
+               0);
+  }
+  return sum / (double)samples;
+}
+
+static void begin_channel(const job *j, int64_t channel) {
+  if (j->backward || !j->bn->training)
+    set_given(j, channel);
+  else
+    set(j, coefficient(j, MEAN, channel), 0, shift_of(j, channel));
+}
+
+/* ----------------------------------------------------- what a task computes */
+
+/** A part of the arrays, from element `at` on, whose first channel is this. */
+static cvc_norm part_of(const job *j, int64_t at, int64_t channel,
+                        double *sums) {
+  const int64_t bytes = j->bytes;
+#define CVC_PART(array) ((array) ? cvc_at((void *)(array), at, bytes) : NULL)
+  return (cvc_norm){.rows = 1,
+                    .step = j->bn->c,
+                    .relu = j->bn->activation == CVC_ACTIVATION_RELU,
+                    .x = CVC_PART(j->x),
+                    .residual = CVC_PART(j->residual),
+                    .dy = CVC_PART(j->dy),
+                    .y = CVC_PART(j->y),
+                    .mean = coefficient(j, MEAN, channel),
+                    .scale = coefficient(j, SCALE, channel),
+                    .bias = coefficient(j, BIAS, channel),
+                    .slope = coefficient(j, SLOPE, channel),
+                    .offset = coefficient(j, OFFSET, channel),
+                    .to = CVC_PART(j->to),
+                    .d_residual = CVC_PART(j->d_residual),
+                    .sums = {sums, sums + j->bn->c}};
+#undef CVC_PART
+}
+
+static void add_up(const job *j, const cvc_norm *norm) {
+  if (j->backward)
+    j->kernels->norm_gradient_sums(norm);
+  else
+    j->kernels->norm_moments(norm);
+}
+
+static void compute(const job *j, cvc_norm *norm) {
+  if (!j->backward) {
+    j->kernels->norm_apply(norm);
+    return;
+  }
+  if (norm->d_residual) { /* holds what ReLU let through of dy */
+    norm->dy = norm->d_residual;
+    norm->relu = false;
+  }
+  if (norm->to) j->kernels->norm_gradient(norm);
+}
+
+/** First pixel of a part, counted over all images. */
+static int64_t part_first(const job *j, int64_t part) {
+  const int64_t per_granule = j->parts / cvc_granules(j->bn->n);
+  const int64_t granule = part / per_granule, pixels = j->bn->pixels;
+  const int64_t first = cvc_granule_first(j->bn->n, granule) * pixels;
+  if (part % per_granule == 0) return first;
+  const int64_t last = cvc_granule_first(j->bn->n, granule + 1) * pixels;
+  return first + part % per_granule * (last - first) / per_granule;
+}
+
+static void sum_task(void *context, int64_t part, int thread) {
+  (void)thread;
+  const job *j = context;
+  const int64_t c = j->bn->c, first = part_first(j, part);
+  double *sums = j->sums + part * 2 * c;
+  for (int64_t i = 0; i < 2 * c; i++) sums[i] = 0;
+  cvc_norm norm = part_of(j, first * c, 0, sums);
+  norm.rows = part_first(j, part + 1) - first;
+  norm.columns = c;
+  add_up(j, &norm);
+}
+
+static void rows_task(void *context, int64_t task, int thread) {
+  (void)thread;
+  const job *j = context;
+  const int64_t first = task * j->block, all = j->bn->n * j->bn->pixels;
+  cvc_norm norm = part_of(j, first * j->bn->c, 0, NULL);
+  norm.rows = cvc_min(j->block, all - first);
+  norm.columns = j->bn->c;
+  compute(j, &norm);
+}
+
+static cvc_norm plane_of(const job *j, int64_t image, int64_t channel,
+                         double *sums) {
+  const cvc_batch_norm *bn = j->bn;
+  cvc_norm norm =
+      part_of(j, (image * bn->c + channel) * bn->pixels, channel, NULL);
+  norm.plane = true;
+  norm.columns = bn->pixels;
+  norm.sums[0] = sums;
+  norm.sums[1] = sums + 1;
+  return norm;
+}
+
+static void channel_task(void *context, int64_t channel, int thread) {
+  (void)thread;
+  const job *j = context;
+  const int64_t n = j->bn->n, granules = cvc_granules(n);
+  double sums[8][2] = {{0}};
+  begin_channel(j, channel);
+  for (int64_t granule = 0; has_sums(j) && granule < granules; granule++)
+    for (int64_t image = cvc_granule_first(n, granule);
+         image < cvc_granule_first(n, granule + 1); image++) {
+      const cvc_norm norm = plane_of(j, image, channel, sums[granule]);
+      add_up(j, &norm);
+    }
+  if (has_sums(j))
+    set_sums(j, channel, tree(&sums[0][0], granules, 2),
+             tree(&sums[0][1], granules, 2));
+  for (int64_t image = 0; image < n; image++) {
+    cvc_norm norm = plane_of(j, image, channel, NULL);
+    compute(j, &norm);
+  }
+}
+
+static int threads_of(const cvc_batch_norm *bn, int64_t tasks,
+                      const cvc_call *call) {
+  return cvc_plan_threads(
+      call, tasks,
+      WORK_PER_ELEMENT * (double)bn->n * (double)bn->c * (double)bn->pixels);
+}
+
+static cvc_status run_rows(job *j, const cvc_call *call) {
+  const cvc_batch_norm *bn = j->bn;
+  for (int64_t channel = 0; channel < bn->c; channel++)
+    begin_channel(j, channel);
+  if (has_sums(j)) {
+    CVC_TRY(cvc_parallel(call, threads_of(bn, j->parts, call), j->parts,
+                         sum_task, j));
+    for (int64_t channel = 0; channel < bn->c; channel++)
+      set_sums(j, channel, tree(j->sums + channel, j->parts, 2 * bn->c),
+               tree(j->sums + bn->c + channel, j->parts, 2 * bn->c));
+  }
+  if (!j->to) return CVC_OK;
+  return cvc_parallel(call, threads_of(bn, j->tasks, call), j->tasks, rows_task,
+                      j);
+}
+
+/** A power of two, that depends on the shape alone. */
+static int64_t parts_of(const cvc_batch_norm *bn) {
+  const int64_t granules = cvc_granules(bn->n);
+  const int64_t pixels = bn->n / granules * bn->pixels;
+  int64_t parts = 1;
+  while (parts < PARTS && parts * 2 * PART_PIXELS <= pixels) parts *= 2;
+  return parts * granules;
+}
+
+static int64_t table_bytes(const cvc_batch_norm *bn) {
+  return cvc_round_up(COEFFICIENTS * bn->c * cvc_dtype_bytes(bn->dtype), 64);
+}
+
+static int64_t scratch_bytes_of(const cvc_batch_norm *bn) {
+  int64_t bytes = table_bytes(bn);
+  if (bn->layout == CVC_CHANNELS_LAST)
+    bytes += parts_of(bn) * 2 * bn->c * (int64_t)sizeof(double);
+  return bytes;
+}
+
+static cvc_status run(job *j, const cvc_batch_norm *bn, const cvc_call *call) {
+  j->bn = bn;
+  j->kernels = cvc_kernels_of(bn->dtype);
+  j->bytes = cvc_dtype_bytes(bn->dtype);
+  j->parts = parts_of(bn);
+  j->block = cvc_ceil_div(TASK_ELEMENTS, bn->c);
+  j->tasks = cvc_ceil_div(bn->n * bn->pixels, j->block);
+  cvc_scratch scratch;
+  CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(bn)));
+  j->table = scratch.memory;
+  j->sums = (double *)(j->table + table_bytes(bn));
+  cvc_status status = bn->layout == CVC_CHANNELS_LAST
+                          ? run_rows(j, call)
+                          : cvc_parallel(call, threads_of(bn, bn->c, call),
+                                         bn->c, channel_task, j);
+  cvc_scratch_end(&scratch);
+  return status;
+}
+
+/* ------------------------------------------------------------------ checks */
+
+cvc_status cvc_batch_norm_check(const cvc_batch_norm *bn) {
+  if (!bn) return CVC_BAD_ARGUMENT;
+  CVC_TRY(cvc_initialize());
+  if (!cvc_is_real(bn->dtype)) return CVC_UNSUPPORTED;
+  if (bn->layout != CVC_CHANNELS_FIRST && bn->layout != CVC_CHANNELS_LAST)
+    return CVC_BAD_ARGUMENT;
+  if (bn->activation != CVC_ACTIVATION_NONE &&
+      bn->activation != CVC_ACTIVATION_RELU)
+    return CVC_UNSUPPORTED;
+  if (bn->n < 0 || bn->pixels < 0 || !(bn->eps >= 0)) return CVC_BAD_ARGUMENT;
+  if (bn->c < 1 || (bn->training && bn->n * bn->pixels == 0))
+    return CVC_BAD_SHAPE;
+  /* The sums of up to 64 parts are in double. */
+  const int64_t sizes[] = {16 * 8 * PARTS, cvc_max(bn->n, 1), bn->c,
+                           cvc_max(bn->pixels, 1)};
+  int64_t elements;
+  return cvc_elements(CVC_F64, 4, sizes, &elements);
+}
+
+cvc_status cvc_batch_norm_scratch(const cvc_batch_norm *bn, int threads,
+                                  int64_t *scratch_bytes) {
+  CVC_TRY(cvc_batch_norm_check(bn));
+  if (!scratch_bytes || threads < 0) return CVC_BAD_ARGUMENT;
+  *scratch_bytes = scratch_bytes_of(bn);
+  return CVC_OK;
+}
+
+/** An argument: an array of so many elements, and what may be the same. */
+typedef struct array {
+  const void *data;
+  int64_t size;
+} array;
+
+/** Alignment, and that no output overlaps an input or another output; one
+ * input may be the very same memory as the first output. */
+static cvc_status check_arrays(const cvc_batch_norm *bn, const array *in,
+                               int inputs, const array *out, int outputs,
+                               const void *in_place) {
+  const int64_t bytes = cvc_dtype_bytes(bn->dtype);
+  for (int i = 0; i < inputs; i++)
+    if (!cvc_is_aligned(in[i].data, bn->dtype)) return CVC_BAD_ARGUMENT;
+  for (int o = 0; o < outputs; o++) {
+    if (!cvc_is_aligned(out[o].data, bn->dtype)) return CVC_BAD_ARGUMENT;
+    for (int i = 0; i < inputs; i++)
+      if (o != 0 || in[i].data != in_place || out[0].data != in_place)
+        CVC_TRY(cvc_check_disjoint(in[i].data, in[i].size * bytes, out[o].data,
+                                   out[o].size * bytes));
+    for (int p = 0; p < o; p++)
+      CVC_TRY(cvc_check_disjoint(out[p].data, out[p].size * bytes, out[o].data,
+                                 out[o].size * bytes));
+  }
+  return CVC_OK;
+}
+
+/* ------------------------------------------------------------ entry points */
+
+cvc_status cvc_batch_norm_forward(const cvc_batch_norm *bn, const void *x,
+                                  const void *weight, const void *bias,
+                                  const void *given_mean, const void *given_var,
+                                  const void *residual, void *y, void *mean,
+                                  void *var, const cvc_call *call) {
+  CVC_TRY(cvc_batch_norm_check(bn));
+  const int64_t size = bn->n * bn->pixels * bn->c;
+  if (size && (!x || !y)) return CVC_BAD_ARGUMENT;
+  if (!bn->training && (!given_mean || !given_var)) return CVC_BAD_ARGUMENT;
+  const array in[] = {{x, size},          {weight, bn->c},
+                      {bias, bn->c},      {given_mean, bn->c},
+                      {given_var, bn->c}, {residual, size}};
+  const array out[] = {{y, size}, {mean, bn->c}, {var, bn->c}};
+  CVC_TRY(check_arrays(bn, in, 6, out, 3, residual));
+  if (!size) return CVC_OK;
+  job j = {.x = x,
+           .weight = weight,
+           .bias = bias,
+           .given_mean = given_mean,
+           .given_var = given_var,
+           .residual = residual,
+           .to = y,
+           .mean = mean,
+           .var = var};
+  return run(&j, bn, call);
+}
+
+cvc_status cvc_batch_norm_backward(const cvc_batch_norm *bn, const void *dy,
+                                   const void *x, const void *y,
+                                   const void *weight, const void *bias,
+                                   const void *mean, const void *var, void *dx,
+                                   void *dweight, void *dbias, void *dresidual,
+                                   const cvc_call *call) {
+  CVC_TRY(cvc_batch_norm_check(bn));
+  const int64_t size = bn->n * bn->pixels * bn->c;
+  if ((size && (!dy || !x)) || !mean || !var) return CVC_BAD_ARGUMENT;
+  /* With a residual the sign of y does not follow from x. */
+  if (dresidual && bn->activation == CVC_ACTIVATION_RELU && !y)
+    return CVC_BAD_ARGUMENT;
+  const array in[] = {{dy, size},      {x, size},     {y, size},
+                      {weight, bn->c}, {bias, bn->c}, {mean, bn->c},
+                      {var, bn->c}};
+  /* The first output is written from dy alone, element by element. */
+  const array first = dresidual ? (array){dresidual, size} : (array){dx, size};
+  const array second = dresidual ? (array){dx, size} : (array){NULL, 0};
+  const array out[] = {first, second, {dweight, bn->c}, {dbias, bn->c}};
+  CVC_TRY(check_arrays(bn, in, 7, out, 4, dy));
+  job j = {.backward = true,
+           .dy = dy,
+           .x = x,
+           .y = y,
+           .weight = weight,
+           .bias = bias,
+           .given_mean = mean,
+           .given_var = var,
+           .to = dx,
+           .d_weight = dweight,
+           .d_bias = dbias,
+           .d_residual = dresidual};
+  return run(&j, bn, call);
+}
+
+cvc_status cvc_running_statistics(cvc_dtype dtype, int64_t c, int64_t count,
+                                  double momentum, const void *mean,
+                                  const void *var, const void *running_mean,
+                                  const void *running_var,
+                                  const int64_t *batches, void *new_mean,
+                                  void *new_var, int64_t *new_batches) {
+  CVC_TRY(cvc_initialize());
+  if (!cvc_is_real(dtype)) return CVC_UNSUPPORTED;
+  if (c < 1 || count < 1) return CVC_BAD_SHAPE;
+  if (!mean || !var || !running_mean || !running_var || !new_mean || !new_var ||
+      (momentum < 0 && !batches) || (batches && !new_batches))
+    return CVC_BAD_ARGUMENT;
+  const int64_t tracked = batches ? *batches + 1 : 1;
+  const double share = momentum < 0 ? 1 / (double)tracked : momentum;
+  const double unbiased =
+      (double)count / (double)(count > 1 ? count - 1 : count);
+  if (batches) *new_batches = tracked;
+  for (int64_t i = 0; i < c; i++) {
+    const double old_mean = cvc_get(dtype, running_mean, i);
+    const double old_var = cvc_get(dtype, running_var, i);
+    cvc_set(dtype, new_mean, i,
+            (1 - share) * old_mean + share * cvc_get(dtype, mean, i));
+    cvc_set(dtype, new_var, i,
+            (1 - share) * old_var + share * unbiased * cvc_get(dtype, var, i));
+  }
+  return CVC_OK;
+}

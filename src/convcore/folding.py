@@ -1,0 +1,82 @@
+"""Folding: normalisation with known statistics becomes part of the layer before."""
+
+import numpy as np
+
+from .ops.base import OPERATORS
+
+_LAYERS = ("conv", "linear")
+
+
+def fold_batch_norm(graph, tensors):
+    """Let convolutions and linear layers do the batch normalisation after them.
+
+    With the running statistics it is a factor and a summand per channel: the
+    layer's weights are scaled, and its bias is changed or begins to exist. That
+    is computed in float64. Nobody else may read the layer's result, which is no
+    value of the graph any more, nor use its weights.
+
+    Parameters
+    ----------
+    graph : Graph
+        For inference; changed.
+    tensors : dict of str -> ndarray
+        The parameters of the graph.
+
+    Returns
+    -------
+    dict of str -> ndarray
+        Those of the changed graph, and maybe others.
+    """
+    users, tensors = graph.users(), dict(tensors)
+    keys = {value: key for key, value in graph.parameters.items()}
+    wanted = {*graph.outputs.values()}
+    for node in list(graph.nodes):
+        if _is_foldable(node, users, keys, wanted):
+            _fold(graph, node, tensors, keys)
+    return tensors
+
+
+def _is_foldable(node, users, keys, wanted):
+    if node.op is not OPERATORS["batch_norm"] or node.attrs["training"]:
+        return False
+    x, *channels = node.inputs
+    layer = x.node
+    if layer is None or layer.op.name not in _LAYERS or x in wanted:
+        return False
+    # Of a linear layer's result the features are the last dimension.
+    if layer.op.name == "linear" and x.ndim != 2:
+        return False
+    _, *parameters = [value for value in layer.inputs if value is not None]
+    return (
+        len(users[x]) == 1
+        and len(layer.inputs) == 3
+        and layer.attrs["activation"] is None
+        and all(value is None or value in keys for value in channels)
+        and all(value in keys and len(users[value]) == 1 for value in parameters)
+    )
+
+
+def _fold(graph, node, tensors, keys):
+    x, *channels = node.inputs
+    layer = x.node
+    weight, bias = layer.inputs[1:]
+
+    def read(value, absent):
+        return absent if value is None else tensors[keys[value]].astype(np.float64)
+
+    gain, shift, mean, var = map(read, channels, (1.0, 0.0, None, None))
+    scale = gain / np.sqrt(var + node.attrs["eps"])
+    old = read(weight, None)
+    tensors[keys[weight]] = old * scale.reshape(-1, *(1,) * (old.ndim - 1))
+    shift = (read(bias, 0.0) - mean) * scale + shift
+    if bias is None:
+        key = f"{keys[weight].removesuffix('weight')}bias"
+        bias = graph.parameter(shift.shape, weight.dtype, key)
+        keys[bias] = key
+    tensors[keys[bias]] = shift
+
+    y = node.outputs[0]
+    layer.inputs = (layer.inputs[0], weight, bias)
+    layer.outputs, y.node, y.index = (y,), layer, 0
+    graph.nodes.remove(node)
+    graph.names = {name: value for name, value in graph.names.items() if value is not x}
