@@ -7,7 +7,8 @@ C_FILES := $(wildcard convcore/include/*.h convcore/src/*.[ch] \
   convcore/kernels/*.h convcore/kernels/*.inc convcore/isa/*.c \
   convcore/tests/*.[ch] examples/embed_c/*.c)
 
-.PHONY: help build test test-c test-full lint format bench bench-forward docs clean
+.PHONY: help build test test-c test-full lint format bench bench-forward \
+  bench-backward docs clean
 
 help:
 	@echo "make build    install in place (editable) with the development tools"
@@ -18,6 +19,8 @@ help:
 	@echo "make bench    measure against NumPy and what else is installed"
 	@echo "make bench-forward"
 	@echo "              networks' convolutions against every peer (ARGS=--help)"
+	@echo "make bench-backward"
+	@echo "              their gradients against torch (ARGS=--help)"
 	@echo "make docs     the manual in docs/_build/html"
 	@echo "make clean    remove what was built"
 
@@ -53,6 +56,10 @@ bench:
 bench-forward:
 	$(PIP) --editable '.[bench]'
 	$(PYTHON) -m benchmarks.forward $(ARGS)
+
+bench-backward:
+	$(PIP) --editable '.[bench]'
+	$(PYTHON) -m benchmarks.backward $(ARGS)
 
 docs:
 	$(PIP) --editable '.[docs]'

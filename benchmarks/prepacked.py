@@ -1,6 +1,6 @@
-"""Sides at their best in inference: weights packed beforehand, memory reused.
+"""Sides at their best: memory reused and, in inference, weights packed beforehand.
 
-They have the forward pass of a convolution only; see `peers` for what a side is.
+They have passes of a convolution only; see `peers` for what a side is.
 """
 
 import importlib.util
@@ -31,29 +31,10 @@ def forward_sides(threads, precision, cpus, runtime):
     return sides
 
 
-def exact_images(layer):
-    """Numbers of the first and the last image, and their results in float64."""
-    import torch
-
-    images = sorted({0, layer.n - 1})
-    arrays = arrays_of(layer, "first")
-    x, w, b = (torch.from_numpy(arrays[name]).double() for name in "xwb")
-    window = pair(layer.stride), pair(layer.padding), 1, layer.groups
-    return images, torch.conv2d(x[images], w, b, *window).numpy()
-
-
-def errors(calls, images, exact):
-    """Largest error of each side, relative to the largest result."""
-    found = {}
-    for name, call in calls.items():
-        y = call()
-        y = np.asarray(y.to_dense() if hasattr(y, "to_dense") else y)[images]
-        found[name] = float(abs(y - exact).max() / abs(exact).max())
-    return found
-
-
-class ConvcorePacked(Convcore):
+class _ConvcoreDescribed(Convcore):
     """Channels last, into a given array."""
+
+    packed = False
 
     def __init__(self, threads, precision):
         import convcore
@@ -61,7 +42,7 @@ class ConvcorePacked(Convcore):
 
         super().__init__("last", threads)
         convcore.set_float32_precision(precision)
-        self.name = "convcore packed"
+        self.name = "convcore packed" if self.packed else "convcore"
         self.core, self.threads, self.precision = _core, threads, precision
 
     def describe(self, layer):
@@ -69,8 +50,14 @@ class ConvcorePacked(Convcore):
         size, padding = (layer.h, layer.h), (0, *pair(layer.padding))
         axes = [(1, *values) for values in (size, layer.kernel, pair(layer.stride))]
         axes += padding, padding, (1, 1, 1)
-        options = {"precision": self.precision, "packed": True}
+        options = {"precision": self.precision, "packed": self.packed}
         return self.core.Conv("float32", "last", n, c, k, groups, *axes, **options)
+
+
+class ConvcorePacked(_ConvcoreDescribed):
+    """As a plan runs it in inference: weights packed beforehand."""
+
+    packed = True
 
     def prepare(self, layer, pass_):
         arrays = arrays_of(layer, "last")
@@ -83,6 +70,30 @@ class ConvcorePacked(Convcore):
         def call():
             conv.forward(x, packed, bias, None, y, threads)
             return result
+
+        return call
+
+
+class ConvcoreStep(_ConvcoreDescribed):
+    """As a training step runs the backward passes: weights change between calls."""
+
+    def prepare(self, layer, pass_):
+        arrays = arrays_of(layer, "last")
+        conv, threads, w = self.describe(layer), self.threads, arrays["w"]
+        x, dy = (arrays[name].transpose(0, 2, 3, 1) for name in ("x", "dy"))
+        if pass_ == "backward_data":
+            dx = channels_last(arrays["x"].shape)
+            target = dx.transpose(0, 2, 3, 1)
+
+            def call():
+                conv.backward_data(dy, w, target, threads)
+                return dx
+        else:
+            dw, db = aligned(w.shape), aligned(arrays["b"].shape)
+
+            def call():
+                conv.backward_weight(dy, x, dw, db, threads)
+                return dw
 
         return call
 

@@ -1,6 +1,7 @@
 """What the tests share: errors relative to the largest element, subprocesses."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -27,6 +28,13 @@ def run_python(*arguments, **environment) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c():
+    """Ctrl-C raises: a shell that runs the tests in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

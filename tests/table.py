@@ -13,20 +13,26 @@ from typing import Any
 
 import numpy as np
 
+import convcore
 from convcore.ops.base import OPERATORS, apply, as_reference
 
 
 @dataclass(frozen=True)
 class Row:
-    """One call: ``function(*arrays, **arguments)``; a shape may be None."""
+    """One call: ``function(*arrays, **arguments)``.
+
+    A shape may be None; an int or list among them is an argument as it is.
+    """
 
     function: str
-    shapes: tuple[tuple[int, ...] | None, ...]
+    shapes: tuple[tuple[int, ...] | int | list | None, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         shapes = "_".join(
-            "x".join(map(str, shape)) or "scalar"
+            str(shape)
+            if isinstance(shape, int | list)
+            else "x".join(map(str, shape)) or "scalar"
             for shape in self.shapes
             if shape is not None
         )
@@ -35,25 +41,40 @@ class Row:
         )
         return f"{self.function}-{shapes}-{arguments}".replace(" ", "")
 
-    def arrays(self, dtype, seed: int = 0) -> list[np.ndarray | None]:
-        """Standard normal arrays (class numbers for a target)."""
+    def arrays(self, dtype, seed: int = 0) -> list[Any]:
+        """Standard normal arrays (class numbers, positions for indices)."""
         rng = np.random.default_rng([seed, *self.function.encode()])
         arrays = [
-            None if shape is None else np.asarray(rng.standard_normal(shape), dtype)
+            np.asarray(rng.standard_normal(shape), dtype)
+            if isinstance(shape, tuple)
+            else shape
             for shape in self.shapes
         ]
-        if self.function == "cross_entropy":
+        if self.function in ("cross_entropy", "nll_loss"):
             arrays[1] = _targets(rng, *self.shapes[:2])
             if arrays[2] is not None:
                 arrays[2] = np.abs(arrays[2])
+        if self.function == "div":  # by nothing near 0
+            arrays[1] = np.asarray(arrays[1] + np.copysign(1, arrays[1]), dtype)
+        if self.function == "embedding":
+            arrays[0] = rng.integers(0, self.shapes[1][0], self.shapes[0])
+        if self.function.startswith("max_unpool"):
+            # As of a pooling without overlap: each position once.
+            n, c, *space = self.shapes[0]
+            drawn = [
+                rng.permutation(np.prod(space) * 2 ** len(space)) for _ in range(n * c)
+            ]
+            chosen = [order[: np.prod(space)] for order in drawn]
+            arrays[1] = np.array(chosen).reshape(self.shapes[0])
         return arrays
 
     def call(self, module, arrays, **extra):
         """Result of the function of `module`, convcore or its reference."""
         function = getattr(module, self.function)
-        if self.function == "cat":
-            return function(arrays, **self.arguments, **extra)
-        return function(*arrays, **self.arguments, **extra)
+        return function(*self._positional(arrays), **self.arguments, **extra)
+
+    def _positional(self, arrays):
+        return [arrays] if self.function == "cat" else arrays
 
     def gradients(self, module, dy, arrays, **extra) -> list[np.ndarray | None]:
         """Gradient of each array, None for those that have none."""
@@ -64,6 +85,8 @@ class Row:
             arguments.pop("activation", None)
             gradients = backward(dy, *arrays[:2], **arguments)
             return [g for g, a in zip(gradients, arrays, strict=True) if a is not None]
+        if name in ("group_norm", "instance_norm", "layer_norm"):
+            return [g for g in backward(dy, *arrays, **arguments) if g is not None]
         if name.startswith("max_pool"):
             _, indices = self.call(module, arrays, return_indices=True)
             return [backward(dy, indices, arrays[0].shape, **arguments)]
@@ -78,33 +101,26 @@ class Row:
         if name == "batch_norm":
             gradients = backward(dy, *arrays[:4], **arguments)
             return gradients[:1] if arrays[3] is None else gradients
-        return self._inner_gradients(module, dy, arrays)
-
-    def _inner_gradients(self, module, dy, arrays):
-        """Of functions whose gradient is public in networks only."""
-        run = as_reference(apply) if module.__name__.endswith("reference") else apply
-        if self.function == "relu":
-            return [run(OPERATORS["relu_backward"], dy, self.call(module, arrays))]
-        if self.function == "dropout":
-            attrs = dict(stream=0, **self.arguments)
-            return [run(OPERATORS["dropout"], dy, **attrs)]
-        if self.function == "flatten":
-            return [run(OPERATORS["reshape"], dy, shape=arrays[0].shape)]
-        if self.function == "add":
-            return [dy, dy]
-        dim = self.arguments.get("dim", 0) % dy.ndim
-        starts = np.cumsum([0, *(a.shape[dim] for a in arrays)]).tolist()
-        return [
-            run(OPERATORS["narrow"], dy, dim=dim, start=start, length=a.shape[dim])
-            for start, a in zip(starts, arrays, strict=False)
-        ]
+        plain = module.__name__.endswith("reference")
+        if name == "dropout":
+            run = as_reference(apply) if plain else apply
+            return [run(OPERATORS["dropout"], dy, stream=0, **self.arguments)]
+        if name in ("softmax", "log_softmax"):
+            return [backward(dy, *arrays, **arguments)]
+        vjp = as_reference(convcore.vjp) if plain else convcore.vjp
+        function = getattr(convcore, name)
+        found = vjp(function, dy, *self._positional(arrays), **arguments)
+        if name == "nll_loss":  # weights have none
+            return [found[0] if isinstance(found, tuple) else found]
+        return list(found) if isinstance(found, tuple | list) else [found]
 
 
 def _targets(rng, logits, target):
     """Class numbers, every fifth the ignored one."""
-    targets = rng.integers(0, logits[-1], target)
+    classes = logits[1] if len(logits) > 1 else logits[0]
+    targets = rng.integers(0, classes, target)
     if targets.ndim:
-        targets[4::5] = -100
+        targets.reshape(-1)[4::5] = -100
     return np.asarray(targets)
 
 
@@ -115,6 +131,15 @@ def conv(axes, n, c, k, size, kernel, *, bias=True, **arguments) -> Row:
     kernel = kernel if isinstance(kernel, tuple) else (kernel,) * axes
     shapes = (n, c, *size), (k, c // groups, *kernel), (k,) if bias else None
     return Row(f"conv{axes}d", shapes, arguments)
+
+
+def conv_transpose(axes, n, c, k, size, kernel, *, bias=True, **arguments) -> Row:
+    """Row of a transposed convolution; size and kernel are ints or tuples."""
+    groups = arguments.get("groups", 1)
+    size = size if isinstance(size, tuple) else (size,) * axes
+    kernel = kernel if isinstance(kernel, tuple) else (kernel,) * axes
+    shapes = (n, c, *size), (c, k // groups, *kernel), (k,) if bias else None
+    return Row(f"conv_transpose{axes}d", shapes, arguments)
 
 
 CHANNELS = (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 130)
@@ -342,6 +367,179 @@ OTHERS = [
     Row("cross_entropy", ((4, 3), (4,), None), {"ignore_index": 1}),
 ]
 
+TRANSPOSED = [
+    *(
+        conv_transpose(2, 2, 4, 6, (5, 4), (3, 2), stride=s, padding=p, dilation=d,
+                       groups=g, output_padding=min(e, max(s, d) - 1))
+        for s, p, d, g, e in itertools.product(
+            (1, 2, 3), (0, 1), (1, 2), (1, 2), (0, 1)
+        )
+    ),
+    *(
+        conv_transpose(1, 2, c, k, 9, 4, stride=2, padding=1)
+        for c, k in ((1, 1), (3, 17), (33, 5))
+    ),
+    *(conv_transpose(3, 1, 2, 3, (2, 3, 4), 2, stride=s, padding=p)
+      for s, p in ((1, 0), (2, 0), (2, 1))),
+    conv_transpose(2, 1, 3, 5, 4, 4, bias=False, stride=2, padding=((1, 0), (0, 1))),
+    conv_transpose(2, 0, 3, 5, 4, 3),
+    Row("conv_transpose2d", ((3, 4, 5), (3, 2, 3, 3), (2,)), {"stride": 2}),
+]  # fmt: skip
+
+IMAGES = ((2, 5, 4, 3), (1, 17, 3, 5), (3, 33))
+
+ELEMENTS = [
+    *(
+        Row(name, (shape,))
+        for name in (
+            "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu",
+            "logsigmoid", "mish", "relu6", "selu", "sigmoid", "silu", "softplus",
+            "tanh",
+        )
+        for shape in ((), (1,), (37,), (2, 3, 5, 7), (0, 4))
+    ),
+    Row("celu", ((50,),), {"alpha": 0.5}),
+    Row("elu", ((50,),), {"alpha": 1.5}),
+    Row("gelu", ((50,),), {"approximate": "tanh"}),
+    Row("hardtanh", ((50,),), {"min_val": -0.5, "max_val": 0.25}),
+    Row("leaky_relu", ((50,),), {"negative_slope": 0.2}),
+    Row("softplus", ((50,),), {"beta": 2.0, "threshold": 1.0}),
+    *(Row("prelu", (shape, (1,))) for shape in ((7,), *IMAGES)),
+    *(Row("prelu", (shape, shape[1:2])) for shape in IMAGES),
+    *(
+        Row(name, (a, b))
+        for name in ("add", "sub", "mul", "div")
+        for a, b in (
+            ((2, 3, 4, 5), (2, 3, 4, 5)),
+            ((2, 3, 4, 5), (1, 3, 1, 1)),
+            ((2, 3, 4, 5), (3, 1, 1)),
+            ((2, 3, 4, 5), (2, 1, 4, 5)),
+            ((2, 3, 1, 5), (3, 4, 1)),
+            ((5,), (2, 3, 4, 5)),
+            ((), (2, 3)),
+            ((2, 0, 3), (3,)),
+            ((2, 3, 2, 3, 2, 2, 2), (3, 1, 3, 1, 2, 1)),
+        )
+    ),
+]  # fmt: skip
+
+ALONG = [
+    *(
+        Row(name, (shape,), {"dim": dim})
+        for name in ("softmax", "log_softmax")
+        for shape, dim in (
+            ((), 0), ((1,), 0), ((40,), 0), ((100,), -1), ((3, 100), 1), ((37, 5), 1),
+            ((37, 5), 0), ((2, 5, 4, 3), 1), ((2, 5, 4, 3), 3), ((2, 19, 5, 7), 1),
+            ((2, 70, 3), 1), ((0, 3), 1), ((2, 3, 0), 1),
+        )
+    ),
+    *(
+        Row(name, ((2, 3, 4, 5),), {"dim": dim, "keepdim": keep})
+        for name in ("sum", "mean", "amax")
+        for dim, keep in ((None, False), (1, True), ((2, 3), False), (-1, False),
+                          ((0, 2), True))
+    ),
+    *(Row("matmul", shapes) for shapes in (
+        ((3, 4), (4, 5)), ((4,), (4,)), ((2, 3, 4), (4,)), ((4,), (2, 4, 3)),
+        ((2, 1, 3, 4), (5, 4, 2)), ((0, 4), (4, 3)),
+    )),
+    *(
+        Row("group_norm", (shape, groups, *(shape[1:2] if affine else None,) * 2))
+        for shape, groups, affine in (
+            ((2, 6, 5), 3, True), ((2, 6, 4, 5), 6, True), ((2, 6, 4, 5), 1, False),
+            ((3, 8), 2, True), ((2, 34, 3, 3), 17, True), ((1, 130, 7, 9), 2, True),
+            ((0, 4, 3), 2, True),
+        )
+    ),
+    Row("instance_norm", ((2, 3, 4, 5),)),
+    *(Row("layer_norm", (shape, dims, None, None)) for shape, dims in (
+        ((3, 7), 7), ((2, 3, 40), 40), ((2, 3, 4), [3, 4]), ((2, 3), [2, 3]),
+    )),
+    Row("layer_norm", ((2, 3, 40), 40, (40,), (40,))),
+    Row("layer_norm", ((2, 3, 4), [3, 4], (3, 4), (3, 4))),
+]  # fmt: skip
+
+MOVED = [
+    Row("permute", ((2, 3, 4, 5), [3, 0, 2, 1])),
+    Row("transpose", ((2, 3, 4), 1, -1)),
+    Row("pixel_shuffle", ((2, 12, 3, 4), 2)),
+    Row("pixel_unshuffle", ((2, 3, 4, 6), 2)),
+    Row("channel_shuffle", ((2, 6, 3, 4), 3)),
+    Row("narrow", ((2, 5, 4), 1, 1, 3)),
+    Row("squeeze", ((2, 1, 3, 1),)),
+    Row("squeeze", ((2, 1, 3, 1), 1)),
+    Row("unsqueeze", ((2, 3), -2)),
+    *(
+        Row("pad", (shape, [*pad]), {"mode": mode})
+        for shape, pad in (
+            ((2, 3, 5), (1, 2)), ((2, 3, 4, 5), (1, 2, 3, 0)), ((2, 3, 5), (-1, 2)),
+            ((2, 2, 3, 4, 3), (1, 1, 0, 2, 1, 0)), ((3, 4, 5), (0, 1, 2, 1)),
+        )
+        for mode in ("constant", "reflect", "replicate", "circular")
+    ),
+    Row("pad", ((2, 3), [1, 0, 0, 2]), {"value": 3.0}),
+    *(
+        Row("interpolate", (shape,), {"size": size, "mode": mode, "align_corners": a})
+        for shape, size, modes in (
+            ((2, 3, 7), (11,), ("linear",)),
+            ((2, 3, 5, 4), (9, 8), ("bilinear", "bicubic")),
+            ((2, 17, 5, 4), (9, 8), ("bilinear", "bicubic")),
+            ((1, 20, 8, 9), (3, 4), ("bilinear", "bicubic")),
+            ((1, 2, 3, 4, 5), (5, 2, 7), ("trilinear",)),
+            ((1, 18, 3, 4, 5), (5, 2, 7), ("trilinear",)),
+            ((1, 2, 6, 1), (3, 4), ("bilinear", "bicubic")),
+            ((0, 2, 6, 5), (3, 4), ("bilinear",)),
+        )
+        for mode in modes
+        for a in (False, True)
+    ),
+    *(
+        Row("interpolate", (shape,), {"scale_factor": scale, "mode": mode})
+        for shape, scale in (
+            ((2, 3, 7), 1.6), ((2, 3, 5, 4), 2), ((2, 17, 5, 4), (0.7, 2.3)),
+            ((1, 2, 3, 4, 5), 0.8),
+        )
+        for mode in ("nearest", "nearest-exact", "area")
+    ),
+    *(
+        Row(f"adaptive_max_pool{len(space)}d", ((2, 3, *space),), {"output_size": size})
+        for space in ((5,), (5, 7), (5, 7, 6))
+        for size in (1, 2, 3)
+    ),
+    Row("lp_pool2d", ((2, 3, 6, 7),), {"norm_type": 2.0, "kernel_size": 2}),
+    Row("lp_pool1d", ((2, 3, 8),), {"norm_type": 4.0, "kernel_size": 3, "stride": 2}),
+    *(
+        Row(f"max_unpool{axes}d", (shape, shape), {"kernel_size": 2})
+        for axes, shape in ((1, (2, 3, 4)), (2, (2, 3, 4, 3)), (3, (1, 2, 2, 3, 2)))
+    ),
+    Row("embedding", ((3, 4), (7, 5))),
+]  # fmt: skip
+
+LOSSES = [
+    *(
+        Row("cross_entropy", (logits, target, weight), {"reduction": reduction})
+        for logits, target, weight in (
+            ((3, 4, 5), (3, 5), None), ((2, 4, 3, 2), (2, 3, 2), (4,)),
+        )
+        for reduction in ("mean", "sum", "none")
+    ),
+    *(
+        Row("nll_loss", (x, target, weight), {"reduction": reduction})
+        for x, target, weight in (
+            ((7, 4), (7,), None), ((7, 4), (7,), (4,)), ((2, 4, 3, 2), (2, 3, 2), (4,)),
+            ((4,), (), None),
+        )
+        for reduction in ("mean", "sum", "none")
+    ),
+    *(
+        Row(name, ((3, 4), (3, 4)), {"reduction": reduction})
+        for name in ("mse_loss", "l1_loss", "smooth_l1_loss",
+                     "binary_cross_entropy_with_logits")
+        for reduction in ("mean", "sum", "none")
+    ),
+    Row("binary_cross_entropy_with_logits", ((3, 4), (3, 4), (4,))),
+]  # fmt: skip
+
 # Enough work that a call is split: over images, rows, channels and granules.
 LARGE = [
     conv(2, 9, 16, 24, (20, 19), 3, padding=1),
@@ -368,6 +566,17 @@ LARGE = [
     Row("relu", ((2_000_003,),)),
     Row("add", ((2_000_003,), (2_000_003,))),
     Row("cross_entropy", ((3000, 130), (3000,), None)),
+    conv_transpose(2, 3, 16, 24, (20, 19), 4, stride=2, padding=1),
+    Row("gelu", ((300_007,),)),
+    Row("mul", ((5, 16, 60, 61), (5, 16, 1, 1))),
+    Row("softmax", ((9, 21, 60, 61),), {"dim": 1}),
+    Row("log_softmax", ((700, 300),), {"dim": 1}),
+    Row("group_norm", ((5, 64, 30, 31), 8, (64,), (64,))),
+    Row("interpolate", ((5, 16, 30, 31),), {"size": (60, 61), "mode": "bilinear"}),
+    Row("interpolate", ((5, 3, 90, 90),), {"size": (60, 60), "mode": "bicubic"}),
 ]
 
-OPS = [*CONV, *MAX_POOL, *AVG_POOL, *BATCH_NORM, *OTHERS, *LARGE]
+OPS = [
+    *(*CONV, *TRANSPOSED, *MAX_POOL, *AVG_POOL, *BATCH_NORM, *OTHERS),
+    *(*ELEMENTS, *ALONG, *MOVED, *LOSSES, *LARGE),
+]

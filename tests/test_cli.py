@@ -77,6 +77,24 @@ def test_train_json_and_seed(mnist_folder, capsys):
     assert train(0, 2)["loss"] == first["loss"] != train(1, 1)["loss"]
 
 
+def test_images_in_a_folder_per_class(tmp_path, capsys):
+    image_module = pytest.importorskip("PIL.Image", reason="Pillow is absent")
+    for number, name in enumerate(["dark", "light"]):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            image = image_module.new("RGB", (12, 12), (200 * number + i, 90, i))
+            image.save(tmp_path / name / f"{i:02}.png")
+    options = ["--data", str(tmp_path), "--epochs", "2", "--batch-size", "12"]
+    file = ["--save", str(tmp_path / "m.safetensors")]
+    assert main(["train", "resnet20_cifar", *options, *file]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    model = Model.load(tmp_path / "m.safetensors")
+    assert model.predict(np.zeros((1, 3, 12, 12), np.float32)).shape == (1, 2)
+    options = ["--model", file[1], "--data", str(tmp_path)]
+    assert main(["evaluate", *options]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == last
+
+
 def test_checkpoint_is_gone_on_from(mnist_folder, tmp_path, capsys):
     run = tmp_path / "run"
     options = ["--data", str(mnist_folder), "--epochs", "2", "--checkpoint", str(run)]

@@ -33,15 +33,12 @@ def explained(row, **options):
     return why, conv
 
 
-@pytest.mark.parametrize(
-    "direction", ["forward", "backward_data", "backward_weight"]
-)
+@pytest.mark.parametrize("direction", ["forward", "backward_data", "backward_weight"])
 def test_every_row_runs_what_is_explained(direction):
     seen = set()
     for row in [*CONV, *LARGE]:
-        if not row.function.startswith("conv") or len(row.shapes[0]) < len(
-            row.shapes[1]
-        ):
+        of_this_family = row.function in ("conv1d", "conv2d", "conv3d")
+        if not of_this_family or len(row.shapes[0]) < len(row.shapes[1]):
             continue  # another operator, or unbatched
         why, conv = explained(row, direction=direction)
         assert why.chosen.algorithm == conv.choose(direction), row

@@ -452,7 +452,7 @@ BAD_CALLS = [
     (ValueError, "no value 'nose'", lambda m: m.predict(X, outputs="nose")),
     (
         ValueError,
-        "among 'cross_entropy', got 'mae'",
+        "'binary_cross_entropy_with_logits', got 'mae'",
         lambda m: m.gradients(X, Y, "mae"),
     ),
     (ValueError, "target holds -1, expected 0 to 9", lambda m: m.gradients(X, Y - 1)),

@@ -235,3 +235,18 @@ def test_modules_take_their_ranks():
         cc.Model(nn.BatchNorm2d(3), (3,))
     with pytest.raises(ValueError, match="BatchNorm1d takes 2 or 3 dimensions"):
         cc.Model(nn.BatchNorm1d(3), (3, 4, 4))
+
+
+def test_relu6_joins_batch_norm_alone():
+    layers = [nn.Conv2d(2, 3, 1), nn.ReLU6(), nn.BatchNorm2d(3), nn.ReLU6()]
+    module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 4, 2))
+    model = cc.Model(module, (2, 2, 2), dtype="float64")
+    state = {k: v if "num" in k else 9 * v + 1 for k, v in model.state_dict().items()}
+    model.load_state_dict(state)
+    x = np.random.default_rng(0).standard_normal((3, 2, 2, 2))
+    y = np.clip(reference.conv2d(x, state["0.weight"], state["0.bias"]), 0, 6)
+    running = state["2.running_mean"], state["2.running_var"]
+    y = reference.batch_norm(y, *running, state["2.weight"], state["2.bias"])
+    found = model.predict(x, "3")
+    assert relative_error(found, np.clip(y, 0, 6)) < 1e-13
+    assert (found == 6).any() and (found == 0).any()

@@ -31,7 +31,7 @@ def torch_call(row, tensors):
     arguments = dict(row.arguments)
     activation = arguments.pop("activation", None)
     name = row.function
-    if name.startswith("conv") and pads_in_pairs(row):
+    if name in ("conv1d", "conv2d", "conv3d") and pads_in_pairs(row):
         pairs = arguments.pop("padding")
         amounts = [p for pair in reversed(pairs) for p in pair]
         tensors = [F.pad(tensors[0], amounts), *tensors[1:]]
@@ -44,30 +44,34 @@ def torch_call(row, tensors):
 
 @pytest.mark.parametrize("row", OPS, ids=str)
 def test_against_torch(row):
-    if "pool" in row.function and (
-        pads_in_pairs(row) or isinstance(row.arguments.get("padding"), str)
+    named = isinstance(row.arguments.get("padding"), str)
+    if ("pool" in row.function and (pads_in_pairs(row) or named)) or (
+        "transpose" in row.function and pads_in_pairs(row)
     ):
-        pytest.skip("torch pads pooling on both sides alike")
+        pytest.skip("torch pads both sides alike")
     arrays = row.arrays(np.float64)
-    tensors = [None if a is None else torch.from_numpy(a.copy()) for a in arrays]
-    for tensor in tensors:
-        if tensor is not None and tensor.is_floating_point():
-            tensor.requires_grad_()
-    if row.function == "cross_entropy" and tensors[2] is not None:
-        tensors[2].requires_grad_(False)
+    tensors = [
+        torch.from_numpy(a.copy()) if isinstance(a, np.ndarray) else a for a in arrays
+    ]
+    learned = [t for t in tensors if torch.is_tensor(t) and t.is_floating_point()]
+    if row.function in ("cross_entropy", "nll_loss"):
+        del learned[1:]  # weights of the classes
+    for tensor in learned:
+        tensor.requires_grad_()
 
     expected = torch_call(row, tensors)
     y = row.call(convcore, arrays)
-    assert relative_error(y, expected.detach().numpy()) < 1e-12
+    # Of 1 / 6, the slope of hardsigmoid, torch has the digits of float32.
+    limit = 1e-7 if row.function == "hardsigmoid" else 1e-12
+    assert relative_error(y, expected.detach().numpy()) < limit
 
     if row.arguments.get("activation"):
         return  # the backward call is that of the convolution alone
     dy = np.random.default_rng(1).standard_normal(y.shape)
     expected.backward(torch.from_numpy(dy))
     gradients = row.gradients(convcore.functional, dy, arrays)
-    wanted = [t.grad.numpy() for t in tensors if t is not None and t.requires_grad]
-    for actual, gradient in zip(gradients, wanted, strict=True):
-        assert relative_error(actual, gradient) < 1e-12
+    for actual, tensor in zip(gradients, learned, strict=True):
+        assert relative_error(actual, tensor.grad.numpy()) < limit
 
 
 @pytest.mark.parametrize(

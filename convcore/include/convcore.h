@@ -107,7 +107,8 @@ typedef enum cvc_precision {
 
 typedef enum cvc_activation {
   CVC_ACTIVATION_NONE = 0,
-  CVC_ACTIVATION_RELU
+  CVC_ACTIVATION_RELU,
+  CVC_ACTIVATION_RELU6 /* at most 6; of batch normalisation only */
 } cvc_activation;
 
 /* ----------------------------------------------------------- convolution */
@@ -399,6 +400,118 @@ cvc_status cvc_copy(cvc_dtype dtype, int64_t rows, int64_t columns,
                     const void *x, int64_t x_stride, void *y, int64_t y_stride,
                     const cvc_call *call);
 
+/* ---------------------------------------------- functions of each element */
+
+/**
+ * Name of function `number`, as "gelu"; NULL past the last. What functions
+ * there are, and their parameters, stands in kernels/functions.inc.
+ */
+const char *cvc_function_name(int number);
+
+/** y[i] = function(x[i]), as PyTorch defines the function of this name. */
+typedef struct cvc_function {
+  cvc_dtype dtype;
+  int32_t number;
+  int64_t size;
+  double a, b; /* parameters; ignored where there are none */
+} cvc_function;
+
+/** y may be x. */
+cvc_status cvc_function_forward(const cvc_function *function, const void *x,
+                                void *y, const cvc_call *call);
+
+/** dx = dy * derivative at x; dx may be dy. */
+cvc_status cvc_function_backward(const cvc_function *function, const void *dy,
+                                 const void *x, void *dx, const cvc_call *call);
+
+/* --------------------------------------------------------- two operands */
+
+typedef enum cvc_operation {
+  CVC_ADD = 0,
+  CVC_SUBTRACT,
+  CVC_MULTIPLY,
+  CVC_DIVIDE
+} cvc_operation;
+
+#define CVC_MAX_DIMENSIONS 6
+
+/**
+ * y = a operation b, of arrays with `dimensions` of these sizes and strides; a
+ * stride of 0 repeats an element. y is dense, apart from a and b.
+ */
+typedef struct cvc_binary {
+  cvc_dtype dtype;
+  cvc_operation operation;
+  int32_t dimensions;
+  int64_t size[CVC_MAX_DIMENSIONS];
+  int64_t a_stride[CVC_MAX_DIMENSIONS], b_stride[CVC_MAX_DIMENSIONS];
+} cvc_binary;
+
+cvc_status cvc_binary_forward(const cvc_binary *binary, const void *a,
+                              const void *b, void *y, const cvc_call *call);
+
+/* ---------------------------------------------------------------- softmax */
+
+/** Along dimension `length` of x[outer][length][inner]; or its logarithm. */
+typedef struct cvc_softmax {
+  cvc_dtype dtype;
+  int32_t logarithm;
+  int64_t outer, length, inner;
+} cvc_softmax;
+
+cvc_status cvc_softmax_forward(const cvc_softmax *softmax, const void *x,
+                               void *y, const cvc_call *call);
+
+/** y: result of the forward call. */
+cvc_status cvc_softmax_backward(const cvc_softmax *softmax, const void *dy,
+                                const void *y, void *dx, const cvc_call *call);
+
+/* ------------------------------------------------------------- group norm */
+
+/**
+ * y = (x - mean) / sqrt(variance + eps) * weight[c] + bias[c] with mean and
+ * variance of each image's group of channels: c / groups * space elements.
+ */
+typedef struct cvc_group_norm {
+  cvc_dtype dtype;
+  cvc_layout layout;
+  int64_t n, c, space, groups;
+  double eps;
+} cvc_group_norm;
+
+/** weight and bias may be NULL. */
+cvc_status cvc_group_norm_forward(const cvc_group_norm *norm, const void *x,
+                                  const void *weight, const void *bias, void *y,
+                                  const cvc_call *call);
+
+/* --------------------------------------------------------- interpolation */
+
+typedef enum cvc_interpolation {
+  CVC_NEAREST = 0,
+  CVC_NEAREST_EXACT,
+  CVC_LINEAR, /* along every axis */
+  CVC_CUBIC
+} cvc_interpolation;
+
+/**
+ * Resample n images of c channels to another size, axis by axis: an output is
+ * a weighted sum of one, two or four inputs along each axis. scale: inputs per
+ * output.
+ */
+typedef struct cvc_interpolate {
+  cvc_dtype dtype;
+  cvc_layout layout;
+  cvc_interpolation mode;
+  int32_t align_corners;
+  int64_t n, c;
+  int64_t size[3], out[3];
+  double scale[3];
+} cvc_interpolate;
+
+cvc_status cvc_interpolate_forward(const cvc_interpolate *interpolate,
+                                   const void *x, void *y,
+                                   const cvc_call *call);
+
 /* ------------------------------------------------------ loss, optimizers */
 
 typedef enum cvc_reduction {
@@ -536,6 +649,13 @@ typedef enum cvc_step_kind {
   CVC_STEP_CROSS_ENTROPY_FORWARD,  /* logits, target, [weight] -> loss */
   CVC_STEP_CROSS_ENTROPY_BACKWARD, /* dloss, logits, target, [weight]
                                       -> dlogits */
+  CVC_STEP_FUNCTION_FORWARD,       /* x -> y */
+  CVC_STEP_FUNCTION_BACKWARD,      /* dy, x -> dx */
+  CVC_STEP_BINARY_FORWARD,         /* a, b -> y */
+  CVC_STEP_SOFTMAX_FORWARD,        /* x -> y */
+  CVC_STEP_SOFTMAX_BACKWARD,       /* dy, y -> dx */
+  CVC_STEP_GROUP_NORM_FORWARD,     /* x, [weight], [bias] -> y */
+  CVC_STEP_INTERPOLATE_FORWARD,    /* x -> y */
   /* hyper: the members of cvc_sgd, cvc_adam, cvc_rmsprop as CVC_F64 */
   CVC_STEP_SGD,     /* hyper, g -> p, [m] */
   CVC_STEP_ADAM,    /* hyper, g -> p, m, v */
@@ -561,6 +681,11 @@ typedef struct cvc_step {
       int64_t count;
     } running;
     cvc_cross_entropy cross_entropy;
+    cvc_function function;
+    cvc_binary binary;
+    cvc_softmax softmax;
+    cvc_group_norm group_norm;
+    cvc_interpolate interpolate;
     struct {
       int64_t batch, a, b;
     } transpose;
@@ -569,6 +694,19 @@ typedef struct cvc_step {
     } copy;
   } of;
 } cvc_step;
+
+/**
+ * Check a step's descriptor and say what its operands have to be: dtype and
+ * size of each, of those that are absent too. For the kinds whose descriptor
+ * has a dtype.
+ */
+cvc_status cvc_step_operands(const cvc_step *step,
+                             cvc_operand operands[CVC_MAX_OPERANDS],
+                             int *count);
+
+/** Run one step on these arrays, NULL where an operand is absent. */
+cvc_status cvc_step_run(const cvc_step *step, void *const *arrays,
+                        const cvc_call *call);
 
 typedef struct cvc_plan cvc_plan;
 

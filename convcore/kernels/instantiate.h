@@ -13,6 +13,7 @@
  * through pointers), INTV the signed integers of the same lanes, and NAME(x),
  * the name of kernel x: <dtype>_x__<isa>.
  */
+#include <math.h>
 #include <string.h>
 
 #include "kernels.h"

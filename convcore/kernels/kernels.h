@@ -152,11 +152,10 @@ typedef struct cvc_winograd_output {
 
 typedef struct cvc_winograd_filter {
   int nh, nw, rw;
-  const void *w; /* filter [rh][rw] of every column */
-  ptrdiff_t w_column;
-  int columns, width; /* columns from `columns` to `width` become 0 */
-  int turned;         /* by 180 degrees */
-  void *u;            /* u[point][width] = G w G^T */
+  const void *w; /* filters w[rh][rw][width], width in whole vectors */
+  int width;
+  int turned; /* by 180 degrees */
+  void *u;    /* u[point][width] = G w G^T */
   ptrdiff_t u_point;
 } cvc_winograd_filter;
 
@@ -169,11 +168,12 @@ typedef struct cvc_winograd_filter {
  *   dx = dy * scale + (x - mean) * slope + offset
  *
  * where ReLU's gradient makes dy 0 where y, or without y normalized, is not
- * positive; d_residual, if any, is what remains of dy.
+ * positive, or is `most` or more; d_residual, if any, is what remains of dy.
  */
 typedef struct cvc_norm {
   ptrdiff_t rows, columns, step;
   bool plane, relu;
+  double most; /* that ReLU gives; NaN: there is no such bound */
   const void *x, *residual, *dy, *y;
   const void *mean, *scale, *bias, *slope, *offset;
   void *to; /* y or dx */
@@ -242,7 +242,59 @@ typedef struct cvc_winograd_weight {
   X(void, relu_backward,                                                     \
     (ptrdiff_t size, const void *dy, const void *y, void *dx))               \
   X(void, add, (ptrdiff_t size, const void *a, const void *b, void *y))      \
+  /* y[j*y_row + i] = x[i*x_row + j], i < a, j < b */                        \
+  X(void, transpose,                                                         \
+    (ptrdiff_t a, ptrdiff_t b, const void *x, ptrdiff_t x_row, void *y,      \
+     ptrdiff_t y_row))                                                       \
   X(int, all_finite, (ptrdiff_t size, const void *x))                        \
+  /* function: a number of functions.inc, its parameters a, b */             \
+  X(void, function_forward,                                                  \
+    (ptrdiff_t size, int function, double a, double b, const void *x,        \
+     void *y))                                                               \
+  X(void, function_backward,                                                 \
+    (ptrdiff_t size, int function, double a, double b, const void *dy,       \
+     const void *x, void *dx))                                               \
+  /* along x[i*step + j], i < length, for each j < columns; with step 1      \
+   * along rows x[j*length + i] */                                           \
+  X(void, softmax,                                                           \
+    (ptrdiff_t length, ptrdiff_t step, ptrdiff_t columns, int logarithm,     \
+     const void *x, void *y))                                                \
+  X(void, softmax_backward,                                                  \
+    (ptrdiff_t length, ptrdiff_t step, ptrdiff_t columns, int logarithm,     \
+     const void *dy, const void *y, void *dx))                               \
+  /* sums of x[i][j] - shift and of its square: of all, or of each column j, \
+   * which then has a shift and sums of its own */                           \
+  X(void, sums,                                                              \
+    (ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t x_row, const void *x,      \
+     int by_column, const double *shift, double *sum, double *squares))      \
+  /* y = x * scale + shift, of one pair a row, or a column; y has x_row */   \
+  X(void, affine,                                                            \
+    (ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t x_row, int by_column,      \
+     const void *scale, const void *shift, const void *x, void *y))          \
+  /* y = (x - mean) * factor * weight[j] + bias[j]; these may be NULL */     \
+  X(void, normalize,                                                         \
+    (ptrdiff_t columns, double mean, double factor, const void *weight,      \
+     const void *bias, const void *x, void *y))                              \
+  /* y[i] = sum over t of weight[t][i] * x[index[t][i]], i < size */         \
+  X(void, resample,                                                          \
+    (ptrdiff_t size, int taps, const ptrdiff_t *index, const void *weight,   \
+     const void *x, void *y))                                                \
+  /* y = sum over t of weight[t] * x[t] */                                   \
+  X(void, blend,                                                             \
+    (ptrdiff_t size, int taps, const double *weight, const void *const *x,   \
+     void *y))                                                               \
+  /* both at once: y[i][c] = sum over r, t of row_weight[r] * weight[t][i] * \
+   * row[r][index[t][i]][c], c < channels, of which there is a vector */     \
+  X(void, resample_pixels,                                                   \
+    (ptrdiff_t size, ptrdiff_t channels, int rows, const void *const *row,   \
+     const double *row_weight, int taps, const ptrdiff_t *index,             \
+     const void *weight, void *y))                                           \
+  /* y[i][j] = a[i*a_row + j*a_step] operation b[i*b_row + j*b_step], of     \
+   * which a step may be 0, the other is 1; operation: cvc_operation */      \
+  X(void, binary,                                                            \
+    (int operation, ptrdiff_t rows, ptrdiff_t size, const void *a,           \
+     ptrdiff_t a_row, ptrdiff_t a_step, const void *b, ptrdiff_t b_row,      \
+     ptrdiff_t b_step, void *y))                                             \
   X(void, lrn_forward,                                                       \
     (const cvc_lrn *lrn, ptrdiff_t pixels, const void *x, void *y,           \
      void *work))                                                            \

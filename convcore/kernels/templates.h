@@ -10,8 +10,17 @@
 #include "lrn.inc"
 #include "pool.inc"
 #include "rows.inc"
+#include "transpose.inc"
 #include "winograd.inc"
 #include "winograd_weight.inc" /* behind its transforms */
+
+#include "math.inc" /* what the following compute with */
+
+#include "binary.inc"
+#include "functions.inc"
+#include "group_norm.inc"
+#include "resample.inc"
+#include "softmax.inc"
 
 #undef REAL
 #undef VL

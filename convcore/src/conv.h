@@ -210,12 +210,11 @@ int64_t cvc_winograd_points(const cvc_conv *conv, int m);
 /** Tiles of all images, and the blocks they are cut into. */
 void cvc_winograd_blocks(const cvc_conv *conv, cvc_pass pass, int m,
                          int64_t *tiles, int64_t *blocks);
-/** u of reduced channels c..c+count-1 of a panel; the filter of channel i,
- * column j is at w + i*w_channel + j*w_column. */
+/** u of reduced channels c..c+count-1 of a panel, from their filters
+ * w[c][tap][width]. */
 void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
                        int64_t group, int64_t panel, int64_t c, int64_t count,
-                       const void *w, int64_t w_channel, int64_t w_column,
-                       void *points);
+                       const void *w, void *points);
 int64_t cvc_winograd_scratch(const cvc_conv *conv, cvc_pass pass, int m,
                              int threads);
 cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass);

@@ -27,15 +27,14 @@
 /* Cycles per point and vector of channels of the two transforms. */
 #define INPUT_CYCLES 4.0
 #define OUTPUT_CYCLES 3.0
-#define TAIL_VECTORS 4
 /* Of the gradient of weights: cycles per element to add and store the direct
  * algorithm's parts, and per point and vector to transform Winograd's sums. */
 #define WEIGHT_CYCLES 2.5
 #define STORE_CYCLES 8.0
-/* Bytes per cycle at which weights arrive from beyond the second-level cache,
- * and its part that they can stay in. */
-#define STREAM_RATE 8.0
-#define CACHE_BYTES (512 * 1024)
+/* Bytes that stay in the second-level cache, and bytes per cycle at which what
+ * does not arrives, requested early, from beyond. */
+#define CACHE_BYTES (1024 * 1024)
+#define STREAM_RATE 12.0
 /* Cycles for a run of the reduction. */
 #define RUN_CYCLES 6.0
 /* Cycles to begin a plane. */
@@ -100,7 +99,7 @@ static double product_cycles(const cvc_conv *conv, double rows, double depth,
 
 /** Bytes of weights that stream in again for every block. */
 static double stream_cycles(double bytes, double blocks) {
-  return bytes > CACHE_BYTES ? blocks * bytes / STREAM_RATE : 0;
+  return blocks * larger(bytes - CACHE_BYTES, 0) / STREAM_RATE;
 }
 
 /** Channels-first arrays are converted, x and y. */
@@ -214,13 +213,6 @@ static double direct_cycles(const cvc_conv *conv, cvc_pass pass) {
   return cycles + convert_cycles(conv);
 }
 
-/** Vectors of channels to transform; one that is not full is moved lane by
- * lane and counts for several. */
-static double transformed(const cvc_conv *conv, int64_t channels) {
-  const int64_t length = cvc_kernels_of(conv->dtype)->vector_length;
-  return vectors(conv, channels) + (channels % length ? TAIL_VECTORS : 0);
-}
-
 static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   const cvc_channels ch = cvc_conv_channels(conv, pass);
   const double groups = (double)ch.groups;
@@ -232,14 +224,16 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   const double vector_bytes =
       (double)(cvc_kernels_of(conv->dtype)->vector_length *
                cvc_dtype_bytes(conv->dtype));
+  const int64_t whole = cvc_round_up(
+      ch.produced, cvc_kernels_of(conv->dtype)->vector_length); /* m's rows */
   double cycles =
       larger(groups * points *
-                 product_cycles(conv, (double)count, (double)ch.reduced,
-                                ch.produced, WINOGRAD_RATE),
+                 product_cycles(conv, (double)count, (double)ch.reduced, whole,
+                                WINOGRAD_RATE),
              stream_cycles(weights * vector_bytes, (double)blocks));
   cycles += (double)count * groups * points *
-            (INPUT_CYCLES * transformed(conv, ch.reduced) +
-             OUTPUT_CYCLES * transformed(conv, ch.produced));
+            (INPUT_CYCLES * vectors(conv, ch.reduced) +
+             OUTPUT_CYCLES * vectors(conv, ch.produced));
   if (conv->weights == CVC_WEIGHTS_PLAIN)
     cycles += FILTER_CYCLES * weights +
               PACK_CYCLES * weights / points * (double)cvc_volume(conv->kernel);
@@ -265,8 +259,8 @@ static double winograd_weight_cycles(const cvc_conv *conv, int m) {
   const double product = product_cycles(
       conv, (double)ch.produced, (double)tiles, ch.reduced, WINOGRAD_RATE);
   const double transforms =
-      (double)tiles * (INPUT_CYCLES * transformed(conv, ch.reduced) +
-                       OUTPUT_CYCLES * transformed(conv, ch.produced)) +
+      (double)tiles * (INPUT_CYCLES * vectors(conv, ch.reduced) +
+                       OUTPUT_CYCLES * vectors(conv, ch.produced)) +
       (double)ch.produced * vectors(conv, ch.reduced) * STORE_CYCLES;
   return (double)ch.groups * points * (product + transforms) +
          convert_cycles(conv);

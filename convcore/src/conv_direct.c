@@ -37,6 +37,7 @@ typedef struct direct {
   int64_t plane_blocks, row_blocks, column_blocks;
   int64_t panels, panel_splits;
   cvc_stores stores;
+  bool line; /* every pixel for itself: all pixels are one row */
 } direct;
 
 /** Per-thread working memory, in scratch. */
@@ -131,6 +132,8 @@ static void run_rectangle(const direct *d, cvc_tile *tile, int64_t rows,
     tile->a = cvc_at_const(a, line * a_line, d->bytes);
     tile->c = cvc_at(c, c_at, d->bytes);
     tile->residual = residual ? cvc_at_const(residual, c_at, d->bytes) : NULL;
+    if (tile->next)
+      tile->next = cvc_at_const(tile->a, mr * tile->a_row, d->bytes);
     cvc_run_tiles(d->kernels, tile, length, d->bytes);
   }
 }
@@ -162,6 +165,8 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
       .relu = d->pass == CVC_FORWARD &&
               job->conv->activation == CVC_ACTIVATION_RELU,
       .stores = d->stores,
+      /* The first panel brings the source into the cache, a tile ahead. */
+      .next = d->line && panel == 0 ? d->source : NULL,
   };
   for (int64_t i = 0; i < n_rows; i++)
     for (int64_t j = 0; j < n_columns; j++) {
@@ -244,6 +249,7 @@ static void make_line(direct *d, int64_t pixels) {
   d->axis[2].count = d->axis[2].source_size = pixels;
   d->source_size[2] = d->target_size[2] = pixels;
   d->planes = 1;
+  d->line = true;
 }
 
 /** Cut the outputs into blocks, enough of them for the threads. */

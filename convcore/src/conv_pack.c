@@ -105,8 +105,9 @@ const void *cvc_packed_second(const cvc_conv *conv, cvc_pass pass,
                       cvc_dtype_bytes(conv->dtype));
 }
 
-/* Weights of a task, and of the buffer that it gathers them from. */
-enum { TASK_CHANNELS = 32, BUFFER_ROW = 144 };
+/* Reduced channels of a task; terms, which are taps of a channel, and bytes of
+ * each in the buffer where they are brought into the order of the panels. */
+enum { TASK_CHANNELS = 32, TERMS = 144, TERM_BYTES = 128 };
 
 typedef struct pack_job {
   const cvc_conv *conv;
@@ -126,47 +127,32 @@ typedef struct pack_panel {
   void *to; /* [tap][reduced][width] */
 } pack_panel;
 
-/* to[tap][c][j] = w[j][tap] for all columns j, 0 beyond them. Returns whether
- * all weights are finite: x - x is 0 for those and NaN for the others. */
-#define PACK_CHANNEL(REAL)                                              \
-  static bool pack_##REAL(const pack_panel *p, int64_t taps, int64_t c, \
-                          const REAL *w, int64_t w_column) {            \
-    REAL zero = 0;                                                      \
-    for (int64_t tap = 0; tap < taps; tap++) {                          \
-      REAL *to = (REAL *)p->to + (tap * p->reduced + c) * p->width;     \
-      for (int64_t j = 0; j < p->columns; j++) {                        \
-        to[j] = w[j * w_column + tap];                                  \
-        zero += to[j] - to[j];                                          \
-      }                                                                 \
-      for (int64_t j = p->columns; j < p->width; j++) to[j] = 0;        \
-    }                                                                   \
-    return zero == 0;                                                   \
-  }
-PACK_CHANNEL(float)
-PACK_CHANNEL(double)
-
-/** Reduced channels c..c+count-1 of a panel; the filter of channel i, column
- * j is at w + i*w_channel + j*w_column. */
-static void pack_channels(const pack_job *p, const pack_panel *panel, int64_t c,
-                          int64_t count, const void *w, int64_t w_channel,
-                          int64_t w_column) {
+/** `count` terms of a panel from number `first`, in the order (channel, tap),
+ * which are side by side in every column of w. */
+static void pack_terms(const pack_job *p, const pack_panel *panel,
+                       int64_t first, int64_t count, const void *w) {
   const int64_t bytes = cvc_dtype_bytes(p->conv->dtype);
-  bool finite = true;
-  for (int64_t i = 0; i < count; i++) {
-    const void *from = cvc_at_const(w, i * w_channel, bytes);
-    finite &= p->conv->dtype == CVC_F32
-                  ? pack_float(panel, p->taps, c + i, from, w_column)
-                  : pack_double(panel, p->taps, c + i, from, w_column);
-  }
-  if (!finite) {
+  const int64_t row_bytes = panel->width * bytes;
+  const cvc_kernels *kernels = cvc_kernels_of(p->conv->dtype);
+  _Alignas(64) char buffer[TERMS * TERM_BYTES];
+  if (panel->columns < panel->width)
+    memset(buffer, 0, (size_t)(count * row_bytes));
+  kernels->transpose(panel->columns, count, w, p->produced_stride, buffer,
+                     panel->width);
+  if (!kernels->all_finite(count * panel->width, buffer)) {
     const uint32_t no = 0; /* every task that writes it writes the same */
     __atomic_store(&((cvc_packed *)p->packed)->all_finite, &no,
                    __ATOMIC_RELAXED);
   }
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t tap = (first + i) % p->taps, c = (first + i) / p->taps;
+    memcpy((char *)panel->to + (tap * panel->reduced + c) * row_bytes,
+           buffer + i * row_bytes, (size_t)row_bytes);
+  }
   if (p->choice.algorithm == CVC_WINOGRAD)
     cvc_winograd_pack(
-        p->conv, p->pass, p->choice.m, panel->group, panel->panel, c, count, w,
-        w_channel, w_column,
+        p->conv, p->pass, p->choice.m, panel->group, panel->panel,
+        first / p->taps, count / p->taps, buffer,
         (void *)cvc_packed_second(p->conv, p->pass, p->choice, p->packed));
 }
 
@@ -194,27 +180,15 @@ static void pack_task(void *context, int64_t task, int thread) {
   const void *w = cvc_at_const(
       p->w, panel.group * p->group_stride + first * p->produced_stride, bytes);
 
-  /* Forward, a column's weights are a long way apart, often by a multiple of
-   * the page size: so that they do not push one another out of the cache,
-   * they are first copied side by side, in rows of an odd length. */
-  const int64_t block = BUFFER_ROW / p->taps;
-  const bool buffered = p->reduced_stride == p->taps && block > 1;
-  if (!buffered) {
-    pack_channels(p, &panel, begin, end - begin,
-                  cvc_at_const(w, begin * p->reduced_stride, bytes),
-                  p->reduced_stride, p->produced_stride);
-    return;
-  }
-  double buffer[64 * (BUFFER_ROW + 1)];
-  for (int64_t c = begin; c < end; c += block) {
-    const int64_t count = cvc_min(block, end - c);
-    const void *from = cvc_at_const(w, c * p->reduced_stride, bytes);
-    for (int64_t j = 0; j < panel.columns; j++)
-      memcpy(cvc_at(buffer, j * (BUFFER_ROW + 1), bytes),
-             cvc_at_const(from, j * p->produced_stride, bytes),
-             (size_t)(count * p->taps * bytes));
-    pack_channels(p, &panel, c, count, buffer, p->taps, BUFFER_ROW + 1);
-  }
+  /* Forward, a column has all channels side by side, otherwise one. */
+  const bool dense = p->reduced_stride == p->taps;
+  const int64_t channels = dense ? end - begin : 1;
+  const int64_t most = p->taps < TERMS ? TERMS - TERMS % p->taps : TERMS;
+  for (int64_t c = begin; c < end; c += channels)
+    for (int64_t t = 0; t < channels * p->taps; t += most)
+      pack_terms(p, &panel, c * p->taps + t,
+                 cvc_min(most, channels * p->taps - t),
+                 cvc_at_const(w, c * p->reduced_stride + t, bytes));
 }
 
 cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,

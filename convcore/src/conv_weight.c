@@ -16,14 +16,16 @@
 
 #include "conv.h"
 
-#define CHUNK_BYTES (96 * 1024)       /* of a dy panel: stays in the L2 */
+#define CHUNK_BYTES                                                           \
+  (96 * 1024)                         /* of a dy panel: stays in the L2 while \
+                                         all taps read it */
 #define WAVE_BYTES (64 * 1024 * 1024) /* partials alive at a time */
 #define TASK_PRODUCTS 5e7             /* some milliseconds of a task */
 #define TASK_ROWS 1024                /* of a partial; four fit the L2 */
 #define RESIDENT_BYTES (1024 * 1024)  /* of a panel of all samples of dy */
 #define ENOUGH_TASKS 8
 #define COLUMN_BYTES (128 * 1024) /* of a block of im2col columns */
-#define FEW_CHANNELS 4
+#define FEW_CHANNELS 8
 
 /** What the rows of a tile are. */
 typedef enum way {
@@ -44,7 +46,8 @@ typedef struct weight {
   int64_t groups;               /* of granules: partials of a panel */
   int64_t rows;                 /* of a partial: taps * c + 1 */
   int64_t parts;                /* tasks that share a partial, by rows */
-  int64_t chunk;                /* samples whose sum one tile forms */
+  int64_t chunk, strip;         /* samples whose sum one tile forms, or output
+                                   rows of one sample */
   int64_t wave, first_panel;    /* panels in this wave; its first */
   char *partials, *workspaces;
   int64_t workspace_bytes;
@@ -106,6 +109,10 @@ static weight weight_of(const cvc_conv *conv, bool im2col) {
   const int64_t panel_pixels = w.pixels * w.kernels->nr * w.bytes;
   w.chunk = copies ? 1 : cvc_max(CHUNK_BYTES / panel_pixels, 1);
   w.chunk = cvc_min(w.chunk, cvc_max(conv->n, 1));
+  const int64_t row_bytes = w.out[0] * w.out[2] * w.kernels->nr * w.bytes;
+  w.strip = w.chunk > 1 || w.way == BY_COLUMNS
+                ? w.out[1]
+                : cvc_max(CHUNK_BYTES / row_bytes, 1);
   set_tasks(&w, conv, copies);
   const int64_t panel_bytes = w.groups * w.rows * w.kernels->nr * w.bytes;
   w.wave = cvc_max(cvc_min(WAVE_BYTES / panel_bytes, w.panels), 1);
@@ -216,10 +223,15 @@ static void view_samples(const weight *w, const workspace *space,
   view->step = view->width;
 }
 
-/** Channels [begin, end) of one tap: the pixels of the samples in as few runs
+/** What a tile sums over: output rows [top, bottom) of some samples. */
+typedef struct strip {
+  int64_t sample, samples, top, bottom;
+} strip;
+
+/** Channels [begin, end) of one tap: the pixels of the strip in as few runs
  * as possible. */
 static void run_tap(const weight *w, const workspace *space, int64_t tap,
-                    int64_t begin, int64_t end, int64_t sample, int64_t samples,
+                    int64_t begin, int64_t end, const strip *strip,
                     const panel_view *view, cvc_tile *tile) {
   const cvc_conv *conv = w->job->conv;
   const int64_t *kernel = conv->kernel, *size = conv->size;
@@ -234,11 +246,13 @@ static void run_tap(const weight *w, const workspace *space, int64_t tap,
   tile->a_row = 1;
   tile->a_step = conv->stride[2] * conv->c;
   tile->length = high[2] - low[2];
+  const int64_t bottom = cvc_min(high[1], strip->bottom);
   int64_t runs = 0;
   if (tile->length)
-    for (int64_t n = 0; n < samples; n++)
+    for (int64_t n = 0; n < strip->samples; n++)
       for (int64_t od = low[0]; od < high[0]; od++)
-        for (int64_t oh = low[1]; oh < high[1]; oh++, runs++) {
+        for (int64_t oh = cvc_max(low[1], strip->top); oh < bottom;
+             oh++, runs++) {
           const int64_t d = start[0] + (od - low[0]) * conv->stride[0];
           const int64_t h = start[1] + (oh - low[1]) * conv->stride[1];
           space->a_run[runs] =
@@ -262,10 +276,10 @@ static void run_tap(const weight *w, const workspace *space, int64_t tap,
     }
   }
   tile->runs = runs;
-  tile->a = cvc_at_const(
-      w->job->x,
-      sample * conv->c * cvc_volume(size) + view->group * w->ch.reduced + begin,
-      w->bytes);
+  tile->a = cvc_at_const(w->job->x,
+                         strip->sample * conv->c * cvc_volume(size) +
+                             view->group * w->ch.reduced + begin,
+                         w->bytes);
   cvc_run_tiles(w->kernels, tile, end - begin, w->bytes);
 }
 
@@ -317,23 +331,23 @@ static void copy_padded(const weight *w, int64_t sample, char *copy) {
 
 /** The taps of one filter row after the other from a padded copy of x. */
 static void run_filter_rows(const weight *w, const workspace *space,
-                            int64_t sample, const panel_view *view,
+                            const strip *strip, const panel_view *view,
                             cvc_tile tile) {
   const cvc_conv *conv = w->job->conv;
   const int64_t row = conv->kernel[2] * conv->c;
   void *c = tile.c;
   int64_t size[2];
   padded_size(conv, w->out, size);
-  copy_padded(w, sample, space->copy);
   tile.a_row = 1;
   tile.a_step = conv->stride[2] * conv->c;
-  tile.runs = w->out[1];
+  tile.runs = strip->bottom - strip->top;
   tile.length = w->out[2];
   for (int64_t r = 0; r < conv->kernel[1]; r++) {
-    for (int64_t oh = 0; oh < w->out[1]; oh++) {
+    for (int64_t i = 0; i < tile.runs; i++) {
+      const int64_t oh = strip->top + i;
       const int64_t h = oh * conv->stride[1] + r * conv->dilation[1];
-      space->a_run[oh] = h * size[1] * conv->c;
-      space->b_run[oh] = oh * w->out[2] * view->step;
+      space->a_run[i] = h * size[1] * conv->c;
+      space->b_run[i] = oh * w->out[2] * view->step;
     }
     tile.a = space->copy;
     tile.c = cvc_at(c, r * row * w->kernels->nr, w->bytes);
@@ -341,31 +355,37 @@ static void run_filter_rows(const weight *w, const workspace *space,
   }
 }
 
-/** Whether a sample may run on a copy of x, whose padding is 0: not where an
+/** Whether a strip may run on a copy of x, whose padding is 0: not where an
  * infinite dy would make NaN of that. */
-static bool may_copy(const weight *w, int64_t sample) {
+static bool may_copy(const weight *w, const strip *strip) {
   const cvc_conv *conv = w->job->conv;
   if (w->way != BY_ROW && w->way != BY_COLUMNS) return false;
   for (int i = 0; i < 3; i++)
     if (conv->pad_before[i] || conv->pad_after[i]) {
-      const int64_t size = w->pixels * conv->k;
+      const int64_t row = w->out[2] * conv->k;
+      const int64_t first = strip->sample * w->out[0] * w->out[1] + strip->top;
+      const int64_t rows = w->out[0] * (strip->bottom - strip->top);
       return w->kernels->all_finite(
-          size, cvc_at_const(w->job->y, sample * size, w->bytes));
+          rows * row, cvc_at_const(w->job->y, first * row, w->bytes));
     }
   return true;
 }
 
 /** The bias row: a product with ones. */
-static void run_bias(const weight *w, const workspace *space, int64_t samples,
+static void run_bias(const weight *w, const workspace *space,
+                     const strip *strip, const panel_view *view,
                      cvc_tile *tile) {
   static const float one_f32 = 1;
   static const double one_f64 = 1;
-  space->a_run[0] = space->b_run[0] = 0;
+  tile->runs = strip->samples * w->out[0];
+  for (int64_t i = 0; i < tile->runs; i++) {
+    space->a_run[i] = 0;
+    space->b_run[i] = (i * w->out[1] + strip->top) * w->out[2] * view->step;
+  }
   tile->a = w->job->conv->dtype == CVC_F32 ? (const void *)&one_f32
                                            : (const void *)&one_f64;
   tile->a_row = tile->a_step = 0;
-  tile->runs = 1;
-  tile->length = samples * w->pixels;
+  tile->length = (strip->bottom - strip->top) * w->out[2];
   cvc_run_tiles(w->kernels, tile, 1, w->bytes);
 }
 
@@ -374,11 +394,38 @@ typedef struct share {
   int64_t panel, first_row, end_row;
 } share;
 
-/** sums[row - first_row] of one granule. */
+/** sums[row - first_row] of a strip; tile.b is dy of its first sample. */
+static void sum_strip(const weight *w, const workspace *space,
+                      const share *share, const strip *strip,
+                      const panel_view *view, cvc_tile tile, char *sums) {
+  const int64_t nr = w->kernels->nr, c = w->ch.reduced;
+  const bool copies = may_copy(w, strip);
+  tile.c = sums;
+  if (w->job->target && copies && w->way == BY_COLUMNS) {
+    run_columns(w, space, strip->sample, view, tile);
+  } else if (w->job->target && copies) {
+    run_filter_rows(w, space, strip, view, tile);
+  } else if (w->job->target) {
+    const int64_t stop = cvc_min(share->end_row, c * w->taps);
+    for (int64_t row = share->first_row; row < stop;) {
+      const int64_t tap = row / c, first = row % c;
+      const int64_t last = cvc_min(first + stop - row, c);
+      tile.c = cvc_at(sums, (row - share->first_row) * nr, w->bytes);
+      run_tap(w, space, tap, first, last, strip, view, &tile);
+      row += last - first;
+    }
+  }
+  if (w->job->db && share->end_row == w->rows) {
+    tile.c = cvc_at(sums, (w->rows - 1 - share->first_row) * nr, w->bytes);
+    run_bias(w, space, strip, view, &tile);
+  }
+}
+
+/** The same of one granule. */
 static void sum_granule(const weight *w, const workspace *space,
                         const share *share, int64_t granule, char *sums) {
   const cvc_conv *conv = w->job->conv;
-  const int64_t nr = w->kernels->nr, c = w->ch.reduced;
+  const int64_t nr = w->kernels->nr;
   const int64_t end = cvc_granule_first(conv->n, granule + 1);
   panel_view view = panel_of(w, share->panel);
   cvc_tile tile = {.a_run = space->a_run,
@@ -388,34 +435,19 @@ static void sum_granule(const weight *w, const workspace *space,
   if (conv->n == 0)
     memset(sums, 0,
            (size_t)((share->end_row - share->first_row) * nr * w->bytes));
-  for (int64_t n = cvc_granule_first(conv->n, granule); n < end;) {
-    const int64_t samples = cvc_min(w->chunk, end - n);
-    view_samples(w, space, n, samples, &view);
+  strip strip = {.sample = cvc_granule_first(conv->n, granule)};
+  for (; strip.sample < end; strip.sample += strip.samples) {
+    strip.samples = cvc_min(w->chunk, end - strip.sample);
+    view_samples(w, space, strip.sample, strip.samples, &view);
+    if (w->way == BY_ROW && w->job->target)
+      copy_padded(w, strip.sample, space->copy);
     tile.b = view.dy;
     tile.b_step = view.step;
-    const bool copies = may_copy(w, n);
-    tile.c = sums;
-    if (w->job->target && copies && w->way == BY_COLUMNS) {
-      run_columns(w, space, n, &view, tile);
-    } else if (w->job->target && copies) {
-      run_filter_rows(w, space, n, &view, tile);
-    } else if (w->job->target) {
-      const int64_t stop = cvc_min(share->end_row, c * w->taps);
-      for (int64_t row = share->first_row; row < stop;) {
-        const int64_t tap = row / c, first = row % c;
-        const int64_t last = cvc_min(first + stop - row, c);
-        tile.c = cvc_at(sums, (row - share->first_row) * nr, w->bytes);
-        run_tap(w, space, tap, first, last, n, samples, &view, &tile);
-        row += last - first;
-      }
+    for (strip.top = 0; strip.top < w->out[1]; strip.top = strip.bottom) {
+      strip.bottom = cvc_min(strip.top + w->strip, w->out[1]);
+      sum_strip(w, space, share, &strip, &view, tile, sums);
+      tile.accumulate = true;
     }
-    if (w->job->db && share->end_row == w->rows) {
-      cvc_tile bias = tile;
-      bias.c = cvc_at(sums, (w->rows - 1 - share->first_row) * nr, w->bytes);
-      run_bias(w, space, samples, &bias);
-    }
-    tile.accumulate = true;
-    n += samples;
   }
 }
 

@@ -104,21 +104,18 @@ static int64_t u_offset(const winograd *g, int64_t group, int64_t panel) {
 
 void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
                        int64_t group, int64_t panel, int64_t c, int64_t count,
-                       const void *w, int64_t w_channel, int64_t w_column,
-                       void *points) {
+                       const void *w, void *points) {
   const winograd g = winograd_of(conv, pass, m);
   const int64_t width = cvc_panel_width(g.ch.produced, panel, g.kernels);
-  const int64_t rest = g.ch.produced - panel * g.kernels->nr;
+  const int64_t taps = g.r[0] * g.r[1];
   cvc_winograd_filter filter = {.nh = g.n[0],
                                 .nw = g.n[1],
                                 .rw = g.r[1],
-                                .w_column = w_column,
-                                .columns = (int)cvc_min(width, rest),
                                 .width = (int)width,
                                 .turned = pass == CVC_BACKWARD_DATA,
                                 .u_point = g.ch.reduced * width};
   for (int64_t i = 0; i < count; i++) {
-    filter.w = cvc_at_const(w, i * w_channel, g.bytes);
+    filter.w = cvc_at_const(w, i * taps * width, g.bytes);
     filter.u =
         cvc_at(points, u_offset(&g, group, panel) + (c + i) * width, g.bytes);
     g.kernels->winograd_filter(&filter);

@@ -107,32 +107,23 @@ cvc_status cvc_add(cvc_dtype dtype, int64_t size, const void *a, const void *b,
 
 /* ---------------------------------------------------------- transposition */
 
-enum { EDGE = 16 }; /* of the tiles that are read and written in turn */
+enum { EDGE = 16 }; /* strips are multiples of this: whole vectors */
 
-/* In tiles of which both sides fit the first-level cache; x is part of a
- * matrix whose rows are x_row long. */
-#define TRANSPOSE(TYPE)                                                      \
-  static void transpose_##TYPE(int64_t a, int64_t b, const TYPE *x,          \
-                               int64_t x_row, TYPE *y) {                     \
-    for (int64_t j0 = 0; j0 < b; j0 += EDGE)                                 \
-      for (int64_t i0 = 0; i0 < a; i0 += EDGE) {                             \
-        const int64_t i1 = cvc_min(i0 + EDGE, a);                            \
-        const int64_t j1 = cvc_min(j0 + EDGE, b);                            \
-        for (int64_t j = j0; j < j1; j++)                                    \
-          for (int64_t i = i0; i < i1; i++) y[j * a + i] = x[i * x_row + j]; \
-      }                                                                      \
-  }
-TRANSPOSE(uint8_t)
-TRANSPOSE(uint32_t)
-TRANSPOSE(uint64_t)
+static void transpose_bytes(int64_t a, int64_t b, const uint8_t *x,
+                            int64_t x_row, uint8_t *y) {
+  for (int64_t j = 0; j < b; j++)
+    for (int64_t i = 0; i < a; i++) y[j * a + i] = x[i * x_row + j];
+}
 
+/** x is part of a matrix whose rows are x_row long. Elements are moved as they
+ * are, so that the kernels of a real type serve any one of its length. */
 static void transpose_strip(int64_t bytes, int64_t a, int64_t b, const void *x,
                             int64_t x_row, void *y) {
-  switch (bytes) {
-    case 1: transpose_uint8_t(a, b, x, x_row, y); break;
-    case 4: transpose_uint32_t(a, b, x, x_row, y); break;
-    case 8: transpose_uint64_t(a, b, x, x_row, y); break;
-  }
+  if (bytes == 1)
+    transpose_bytes(a, b, x, x_row, y);
+  else
+    cvc_kernels_of(bytes == 4 ? CVC_F32 : CVC_F64)
+        ->transpose(a, b, x, x_row, y, a);
 }
 
 void cvc_transpose_matrix(int64_t bytes, int64_t a, int64_t b, const void *x,

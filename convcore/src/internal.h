@@ -105,6 +105,12 @@ static inline bool cvc_is_aligned(const void *array, cvc_dtype dtype) {
 cvc_status cvc_check_disjoint(const void *a, int64_t a_bytes, const void *b,
                               int64_t b_bytes);
 
+/** Whether an array of `size` elements is there, and aligned. */
+static inline bool cvc_is_array(const void *array, cvc_dtype dtype,
+                                int64_t size) {
+  return (array || !size) && cvc_is_aligned(array, dtype);
+}
+
 /* ---------------------------------------------------------------- threads.c */
 
 /**
@@ -166,6 +172,12 @@ void cvc_transpose_matrix(int64_t bytes, int64_t a, int64_t b, const void *x,
 cvc_status cvc_copy_span(cvc_dtype dtype, int64_t rows, int64_t columns,
                          int64_t stride, int64_t *elements);
 
+cvc_status cvc_function_check(const cvc_function *function);
+/** Elements of a, b and y. */
+cvc_status cvc_binary_check(const cvc_binary *binary, int64_t elements[3]);
+cvc_status cvc_softmax_check(const cvc_softmax *softmax);
+cvc_status cvc_group_norm_check(const cvc_group_norm *norm);
+cvc_status cvc_interpolate_check(const cvc_interpolate *interpolate);
 cvc_status cvc_adaptive_pool_check(const cvc_adaptive_pool *pool);
 
 cvc_status cvc_lrn_check(const cvc_lrn *lrn);

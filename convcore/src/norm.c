@@ -10,13 +10,14 @@
  * digits of the variance are lost.
  */
 #include <math.h>
+#include <string.h>
 
 #include "internal.h"
 
 enum {
   PARTS = 8,         /* of a granule, at most; */
   PART_PIXELS = 512, /* each with so many, about */
-  SAMPLE = 64,       /* pixels of a channel that give its shift */
+  SAMPLE = 64,       /* pixels that give the shifts */
   TASK_ELEMENTS = 1 << 15,
   WORK_PER_ELEMENT = 8
 };
@@ -120,29 +121,9 @@ static double tree(double *sums, int64_t parts, int64_t stride) {
 /** Whether anything is summed up: not with given statistics. */
 static bool has_sums(const job *j) { return j->backward || j->bn->training; }
 
-/** The mean of a few elements of a channel, spread over all of it. */
-static double shift_of(const job *j, int64_t channel) {
-  const cvc_batch_norm *bn = j->bn;
-  const bool last = bn->layout == CVC_CHANNELS_LAST;
-  const int64_t elements = bn->n * bn->pixels;
-  const int64_t samples = cvc_min(elements, SAMPLE);
-  double sum = 0;
-  for (int64_t i = 0; i < samples; i++) {
-    const int64_t at = i * (elements / samples);
-    const int64_t image = at / bn->pixels, pixel = at % bn->pixels;
-    sum += get(j, j->x,
-               last ? at * bn->c + channel
-                    : (image * bn->c + channel) * bn->pixels + pixel,
-               0);
-  }
-  return sum / (double)samples;
-}
-
-static void begin_channel(const job *j, int64_t channel) {
-  if (j->backward || !j->bn->training)
-    set_given(j, channel);
-  else
-    set(j, coefficient(j, MEAN, channel), 0, shift_of(j, channel));
+/** Whether the mean is still to be found. */
+static bool needs_shift(const job *j) {
+  return !j->backward && j->bn->training;
 }
 
 /* ----------------------------------------------------- what a task computes */
@@ -154,7 +135,8 @@ static cvc_norm part_of(const job *j, int64_t at, int64_t channel,
 #define CVC_PART(array) ((array) ? cvc_at((void *)(array), at, bytes) : NULL)
   return (cvc_norm){.rows = 1,
                     .step = j->bn->c,
-                    .relu = j->bn->activation == CVC_ACTIVATION_RELU,
+                    .relu = j->bn->activation != CVC_ACTIVATION_NONE,
+                    .most = j->bn->activation == CVC_ACTIVATION_RELU6 ? 6 : NAN,
                     .x = CVC_PART(j->x),
                     .residual = CVC_PART(j->residual),
                     .dy = CVC_PART(j->dy),
@@ -187,6 +169,24 @@ static void compute(const job *j, cvc_norm *norm) {
     norm->relu = false;
   }
   if (norm->to) j->kernels->norm_gradient(norm);
+}
+
+/** The shifts: without a mean to start from, that of a few pixels spread over
+ * all of them; channels-first, that of the channel's first plane. */
+static void set_shifts(const job *j) {
+  const cvc_batch_norm *bn = j->bn;
+  const int64_t pixels = bn->n * bn->pixels;
+  const int64_t samples = cvc_min(pixels, SAMPLE);
+  memset(j->table, 0, (size_t)(bn->c * j->bytes));
+  memset(j->sums, 0, (size_t)(2 * bn->c) * sizeof(double));
+  cvc_norm norm = part_of(j, 0, 0, j->sums);
+  norm.rows = samples;
+  norm.columns = bn->c;
+  norm.step = pixels / samples * bn->c;
+  j->kernels->norm_moments(&norm);
+  for (int64_t channel = 0; channel < bn->c; channel++)
+    set(j, coefficient(j, MEAN, channel), 0,
+        j->sums[channel] / (double)samples);
 }
 
 /** First pixel of a part, counted over all images. */
@@ -233,12 +233,23 @@ static cvc_norm plane_of(const job *j, int64_t image, int64_t channel,
   return norm;
 }
 
+static void set_shift(const job *j, int64_t channel) {
+  double sums[2] = {0};
+  set(j, coefficient(j, MEAN, channel), 0, 0);
+  const cvc_norm norm = plane_of(j, 0, channel, sums);
+  j->kernels->norm_moments(&norm);
+  set(j, coefficient(j, MEAN, channel), 0, sums[0] / (double)j->bn->pixels);
+}
+
 static void channel_task(void *context, int64_t channel, int thread) {
   (void)thread;
   const job *j = context;
   const int64_t n = j->bn->n, granules = cvc_granules(n);
   double sums[8][2] = {{0}};
-  begin_channel(j, channel);
+  if (needs_shift(j))
+    set_shift(j, channel);
+  else
+    set_given(j, channel);
   for (int64_t granule = 0; has_sums(j) && granule < granules; granule++)
     for (int64_t image = cvc_granule_first(n, granule);
          image < cvc_granule_first(n, granule + 1); image++) {
@@ -263,8 +274,10 @@ static int threads_of(const cvc_batch_norm *bn, int64_t tasks,
 
 static cvc_status run_rows(job *j, const cvc_call *call) {
   const cvc_batch_norm *bn = j->bn;
-  for (int64_t channel = 0; channel < bn->c; channel++)
-    begin_channel(j, channel);
+  if (needs_shift(j))
+    set_shifts(j);
+  else
+    for (int64_t channel = 0; channel < bn->c; channel++) set_given(j, channel);
   if (has_sums(j)) {
     CVC_TRY(cvc_parallel(call, threads_of(bn, j->parts, call), j->parts,
                          sum_task, j));
@@ -324,11 +337,11 @@ cvc_status cvc_batch_norm_check(const cvc_batch_norm *bn) {
   if (!cvc_is_real(bn->dtype)) return CVC_UNSUPPORTED;
   if (bn->layout != CVC_CHANNELS_FIRST && bn->layout != CVC_CHANNELS_LAST)
     return CVC_BAD_ARGUMENT;
-  if (bn->activation != CVC_ACTIVATION_NONE &&
-      bn->activation != CVC_ACTIVATION_RELU)
+  if (bn->activation < CVC_ACTIVATION_NONE ||
+      bn->activation > CVC_ACTIVATION_RELU6)
     return CVC_UNSUPPORTED;
   if (bn->n < 0 || bn->pixels < 0 || !(bn->eps >= 0)) return CVC_BAD_ARGUMENT;
-  if (bn->c < 1 || (bn->training && bn->n * bn->pixels == 0))
+  if (bn->c < 1 || (bn->training && (bn->n == 0 || bn->pixels == 0)))
     return CVC_BAD_SHAPE;
   /* The sums of up to 64 parts are in double. */
   const int64_t sizes[] = {16 * 8 * PARTS, cvc_max(bn->n, 1), bn->c,
@@ -411,7 +424,7 @@ cvc_status cvc_batch_norm_backward(const cvc_batch_norm *bn, const void *dy,
   const int64_t size = bn->n * bn->pixels * bn->c;
   if ((size && (!dy || !x)) || !mean || !var) return CVC_BAD_ARGUMENT;
   /* With a residual the sign of y does not follow from x. */
-  if (dresidual && bn->activation == CVC_ACTIVATION_RELU && !y)
+  if (dresidual && bn->activation != CVC_ACTIVATION_NONE && !y)
     return CVC_BAD_ARGUMENT;
   const array in[] = {{dy, size},      {x, size},     {y, size},
                       {weight, bn->c}, {bias, bn->c}, {mean, bn->c},

@@ -380,6 +380,84 @@ static cvc_status run_cross_entropy_backward(const cvc_step *step,
                                     p[3], p[4], call);
 }
 
+/* Functions, softmax, group norm, interpolation */
+
+static cvc_status expect_function(const cvc_step *step, expected *e) {
+  const cvc_function *function = &step->of.function;
+  CVC_TRY(cvc_function_check(function));
+  for (int i = 0; i < 3; i++)
+    e[i] = (expected){function->dtype, function->size};
+  return CVC_OK;
+}
+
+static cvc_status run_function_forward(const cvc_step *step, void *const *p,
+                                       const cvc_call *call) {
+  return cvc_function_forward(&step->of.function, p[0], p[1], call);
+}
+
+static cvc_status run_function_backward(const cvc_step *step, void *const *p,
+                                        const cvc_call *call) {
+  return cvc_function_backward(&step->of.function, p[0], p[1], p[2], call);
+}
+
+static cvc_status expect_binary(const cvc_step *step, expected *e) {
+  int64_t elements[3];
+  CVC_TRY(cvc_binary_check(&step->of.binary, elements));
+  for (int i = 0; i < 3; i++)
+    e[i] = (expected){step->of.binary.dtype, elements[i]};
+  return CVC_OK;
+}
+
+static cvc_status run_binary_forward(const cvc_step *step, void *const *p,
+                                     const cvc_call *call) {
+  return cvc_binary_forward(&step->of.binary, p[0], p[1], p[2], call);
+}
+
+static cvc_status expect_softmax(const cvc_step *step, expected *e) {
+  const cvc_softmax *softmax = &step->of.softmax;
+  CVC_TRY(cvc_softmax_check(softmax));
+  const int64_t size = softmax->outer * softmax->length * softmax->inner;
+  for (int i = 0; i < 3; i++) e[i] = (expected){softmax->dtype, size};
+  return CVC_OK;
+}
+
+static cvc_status run_softmax_forward(const cvc_step *step, void *const *p,
+                                      const cvc_call *call) {
+  return cvc_softmax_forward(&step->of.softmax, p[0], p[1], call);
+}
+
+static cvc_status run_softmax_backward(const cvc_step *step, void *const *p,
+                                       const cvc_call *call) {
+  return cvc_softmax_backward(&step->of.softmax, p[0], p[1], p[2], call);
+}
+
+static cvc_status expect_group_norm(const cvc_step *step, expected *e) {
+  const cvc_group_norm *norm = &step->of.group_norm;
+  CVC_TRY(cvc_group_norm_check(norm));
+  e[0] = e[3] = (expected){norm->dtype, norm->n * norm->c * norm->space};
+  e[1] = e[2] = (expected){norm->dtype, norm->c};
+  return CVC_OK;
+}
+
+static cvc_status run_group_norm_forward(const cvc_step *step, void *const *p,
+                                         const cvc_call *call) {
+  return cvc_group_norm_forward(&step->of.group_norm, p[0], p[1], p[2], p[3],
+                                call);
+}
+
+static cvc_status expect_interpolate(const cvc_step *step, expected *e) {
+  const cvc_interpolate *i = &step->of.interpolate;
+  CVC_TRY(cvc_interpolate_check(i));
+  e[0] = (expected){i->dtype, i->n * i->c * cvc_volume(i->size)};
+  e[1] = (expected){i->dtype, i->n * i->c * cvc_volume(i->out)};
+  return CVC_OK;
+}
+
+static cvc_status run_interpolate_forward(const cvc_step *step, void *const *p,
+                                          const cvc_call *call) {
+  return cvc_interpolate_forward(&step->of.interpolate, p[0], p[1], call);
+}
+
 static cvc_status expect_optimizer(const cvc_step *step, int64_t hyper,
                                    expected *e) {
   const cvc_operand *p = &step->operands[2];
@@ -505,11 +583,45 @@ static const kind kinds[CVC_STEP_KINDS] = {
     [CVC_STEP_CROSS_ENTROPY_BACKWARD] = {5, OPTIONAL(3),
                                          expect_cross_entropy_backward,
                                          run_cross_entropy_backward},
+    [CVC_STEP_FUNCTION_FORWARD] = {2, 0, expect_function, run_function_forward},
+    [CVC_STEP_FUNCTION_BACKWARD] = {3, 0, expect_function,
+                                    run_function_backward},
+    [CVC_STEP_BINARY_FORWARD] = {3, 0, expect_binary, run_binary_forward},
+    [CVC_STEP_SOFTMAX_FORWARD] = {2, 0, expect_softmax, run_softmax_forward},
+    [CVC_STEP_SOFTMAX_BACKWARD] = {3, 0, expect_softmax, run_softmax_backward},
+    [CVC_STEP_GROUP_NORM_FORWARD] = {4, OPTIONAL(1) | OPTIONAL(2),
+                                     expect_group_norm, run_group_norm_forward},
+    [CVC_STEP_INTERPOLATE_FORWARD] = {2, 0, expect_interpolate,
+                                      run_interpolate_forward},
     [CVC_STEP_SGD] = {4, OPTIONAL(3), expect_sgd, run_sgd, .updates = true},
     [CVC_STEP_ADAM] = {5, 0, expect_adam, run_adam, .updates = true},
     [CVC_STEP_RMSPROP] = {5, OPTIONAL(4), expect_rmsprop, run_rmsprop,
                           .updates = true},
 };
+
+/* --------------------------------------------------------- a single step */
+
+cvc_status cvc_step_operands(const cvc_step *step,
+                             cvc_operand operands[CVC_MAX_OPERANDS],
+                             int *count) {
+  if (!step || !operands || !count || step->kind < 0 ||
+      step->kind >= CVC_STEP_KINDS)
+    return CVC_BAD_ARGUMENT;
+  expected expected[CVC_MAX_OPERANDS] = {{0}};
+  CVC_TRY(kinds[step->kind].expect(step, expected));
+  *count = kinds[step->kind].operands;
+  for (int i = 0; i < *count; i++)
+    operands[i] =
+        (cvc_operand){.dtype = expected[i].dtype, .size = expected[i].size};
+  return CVC_OK;
+}
+
+cvc_status cvc_step_run(const cvc_step *step, void *const *arrays,
+                        const cvc_call *call) {
+  if (!step || !arrays || step->kind < 0 || step->kind >= CVC_STEP_KINDS)
+    return CVC_BAD_ARGUMENT;
+  return kinds[step->kind].run(step, arrays, call);
+}
 
 /* ----------------------------------------------------------------- create */
 

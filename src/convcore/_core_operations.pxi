@@ -5,7 +5,10 @@ cdef dict PRECISIONS = {
     "highest": CVC_HIGHEST, "high": CVC_HIGH, "medium": CVC_MEDIUM,
 }
 cdef dict PRECISION_NAMES = {number: name for name, number in PRECISIONS.items()}
-cdef dict ACTIVATIONS = {None: CVC_ACTIVATION_NONE, "relu": CVC_ACTIVATION_RELU}
+cdef dict ACTIVATIONS = {
+    None: CVC_ACTIVATION_NONE, "relu": CVC_ACTIVATION_RELU,
+    "relu6": CVC_ACTIVATION_RELU6,
+}
 cdef dict ALGORITHMS = {
     "auto": CVC_AUTO, "direct": CVC_DIRECT, "im2col": CVC_IM2COL,
     "winograd": CVC_WINOGRAD,

@@ -23,6 +23,13 @@ cdef dict STEP_KINDS = {
     "copy": (CVC_STEP_COPY, 1, tuple),
     "cross_entropy_forward": (CVC_STEP_CROSS_ENTROPY_FORWARD, 3, CrossEntropy),
     "cross_entropy_backward": (CVC_STEP_CROSS_ENTROPY_BACKWARD, 4, CrossEntropy),
+    "function_forward": (CVC_STEP_FUNCTION_FORWARD, 1, Step),
+    "function_backward": (CVC_STEP_FUNCTION_BACKWARD, 2, Step),
+    "binary_forward": (CVC_STEP_BINARY_FORWARD, 2, Step),
+    "softmax_forward": (CVC_STEP_SOFTMAX_FORWARD, 1, Step),
+    "softmax_backward": (CVC_STEP_SOFTMAX_BACKWARD, 2, Step),
+    "group_norm_forward": (CVC_STEP_GROUP_NORM_FORWARD, 3, Step),
+    "interpolate_forward": (CVC_STEP_INTERPOLATE_FORWARD, 1, Step),
     "sgd": (CVC_STEP_SGD, 2, None),
     "adam": (CVC_STEP_ADAM, 2, None),
     "rmsprop": (CVC_STEP_RMSPROP, 2, None),
@@ -32,6 +39,101 @@ cdef dict SPACES = {
     "gradients": CVC_SPACE_GRADIENTS, "state": CVC_SPACE_STATE,
     "external": CVC_SPACE_EXTERNAL,
 }
+
+
+def element_functions():
+    """Names of the functions of each element: their number is their place."""
+    names = []
+    while cvc_function_name(len(names)) != NULL:
+        names.append(cvc_function_name(len(names)).decode())
+    return names
+
+
+MAX_DIMENSIONS = CVC_MAX_DIMENSIONS  # of a "binary_forward"
+
+cdef dict OPERATIONS = {
+    "add": CVC_ADD, "sub": CVC_SUBTRACT, "mul": CVC_MULTIPLY, "div": CVC_DIVIDE,
+}
+cdef dict MODES = {
+    "nearest": CVC_NEAREST, "nearest-exact": CVC_NEAREST_EXACT, "linear": CVC_LINEAR,
+    "cubic": CVC_CUBIC,
+}
+
+
+cdef class Step:
+    """One step, with its descriptor: for a plan, or to run on arrays."""
+
+    cdef cvc_step step
+    cdef cvc_operand operands[6]  # CVC_MAX_OPERANDS
+    cdef int count, first_written
+    cdef readonly str kind
+
+    def __init__(self, str kind, dtype, *fields):
+        self.kind = kind
+        cdef cvc_dtype type = <cvc_dtype>number(DTYPES, dtype, "dtype")
+        which, self.first_written, _ = STEP_KINDS[kind]
+        self.step.kind = <cvc_step_kind><int>which
+        operation = kind.rpartition("_")[0]
+        if operation == "function":
+            function, size, a, b = fields
+            self.step.of.function = cvc_function(type, function, size, a, b)
+        elif operation == "binary":
+            self.read_binary(type, *fields)
+        elif operation == "softmax":
+            logarithm, outer, length, inner = fields
+            self.step.of.softmax = cvc_softmax(type, logarithm, outer, length, inner)
+        elif operation == "group_norm":
+            layout, n, c, space, groups, eps = fields
+            self.step.of.group_norm = cvc_group_norm(
+                type, <cvc_layout>number(LAYOUTS, layout, "layout"), n, c, space,
+                groups, eps)
+        elif operation == "interpolate":
+            self.read_interpolate(type, *fields)
+        else:
+            raise ValueError(f"{kind} has a descriptor of its own")
+        check(cvc_step_operands(&self.step, self.operands, &self.count))
+
+    def read_binary(
+        self, cvc_dtype dtype, name, tuple size, tuple a_stride, tuple b_stride
+    ):
+        cdef cvc_binary *to = &self.step.of.binary
+        cdef int i
+        to.dtype, to.dimensions = dtype, len(size)
+        to.operation = <cvc_operation>number(OPERATIONS, name, "operation")
+        if len(size) > CVC_MAX_DIMENSIONS:
+            raise ValueError(f"at most {CVC_MAX_DIMENSIONS} dimensions, not {size}")
+        for i in range(len(size)):
+            to.size[i], to.a_stride[i], to.b_stride[i] = (
+                size[i], a_stride[i], b_stride[i])
+
+    def read_interpolate(
+        self, cvc_dtype dtype, layout, mode, bint align_corners, int64_t n, int64_t c,
+        tuple size, tuple out, tuple scale,
+    ):
+        cdef cvc_interpolate *to = &self.step.of.interpolate
+        to.dtype, to.n, to.c, to.align_corners = dtype, n, c, align_corners
+        to.layout = <cvc_layout>number(LAYOUTS, layout, "layout")
+        to.mode = <cvc_interpolation>number(MODES, mode, "mode")
+        read_axes(size, to.size)
+        read_axes(out, to.out)
+        to.scale[0], to.scale[1], to.scale[2] = scale
+
+    def run(self, *arrays, int threads=0):
+        """Run on arrays, None where an operand is absent."""
+        cdef cvc_call call
+        cdef cvc_status status
+        cdef void *pointers[6]
+        cdef int i
+        if len(arrays) != self.count:
+            raise ValueError(f"{self.count} arrays are needed, not {len(arrays)}")
+        for i in range(self.count):
+            pointers[i] = optional(
+                arrays[i], f"operand {i}", self.operands[i].dtype,
+                self.operands[i].size, i >= self.first_written)
+        begin(&call, threads)
+        with nogil:
+            status = cvc_step_run(&self.step, pointers, &call)
+        check(status)
 
 
 cdef int read_operands(tuple operands, cvc_operand *to) except -1:
@@ -67,6 +169,8 @@ cdef int read_descriptor(object descriptor, cvc_step *step) except -1:
         step.of.conv = (<Conv>descriptor).conv
     elif isinstance(descriptor, Pool):
         step.of.pool = (<Pool>descriptor).pool
+    elif isinstance(descriptor, Step):
+        memcpy(&step.of, &(<Step>descriptor).step.of, sizeof(step.of))
     elif isinstance(descriptor, AdaptivePool):
         step.of.adaptive_pool = (<AdaptivePool>descriptor).pool
     elif isinstance(descriptor, LocalResponseNorm):

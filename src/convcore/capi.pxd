@@ -63,6 +63,7 @@ cdef extern from "convcore.h" nogil:
     ctypedef enum cvc_activation:
         CVC_ACTIVATION_NONE
         CVC_ACTIVATION_RELU
+        CVC_ACTIVATION_RELU6
 
     # Convolution
 
@@ -240,6 +241,84 @@ cdef extern from "convcore.h" nogil:
         cvc_dtype dtype, int64_t rows, int64_t columns, const void *x,
         int64_t x_stride, void *y, int64_t y_stride, const cvc_call *call)
 
+    # Functions, arithmetic, softmax, group norm, interpolation
+
+    enum:
+        CVC_MAX_DIMENSIONS
+
+    const char *cvc_function_name(int number)
+
+    ctypedef struct cvc_function:
+        cvc_dtype dtype
+        int32_t number
+        int64_t size
+        double a, b
+
+    cvc_status cvc_function_forward(
+        const cvc_function *function, const void *x, void *y, const cvc_call *call)
+    cvc_status cvc_function_backward(
+        const cvc_function *function, const void *dy, const void *x, void *dx,
+        const cvc_call *call)
+
+    ctypedef enum cvc_operation:
+        CVC_ADD
+        CVC_SUBTRACT
+        CVC_MULTIPLY
+        CVC_DIVIDE
+
+    ctypedef struct cvc_binary:
+        cvc_dtype dtype
+        cvc_operation operation
+        int32_t dimensions
+        int64_t size[6]  # CVC_MAX_DIMENSIONS
+        int64_t a_stride[6]
+        int64_t b_stride[6]
+
+    cvc_status cvc_binary_forward(
+        const cvc_binary *binary, const void *a, const void *b, void *y,
+        const cvc_call *call)
+
+    ctypedef struct cvc_softmax:
+        cvc_dtype dtype
+        int32_t logarithm
+        int64_t outer, length, inner
+
+    cvc_status cvc_softmax_forward(
+        const cvc_softmax *softmax, const void *x, void *y, const cvc_call *call)
+    cvc_status cvc_softmax_backward(
+        const cvc_softmax *softmax, const void *dy, const void *y, void *dx,
+        const cvc_call *call)
+
+    ctypedef struct cvc_group_norm:
+        cvc_dtype dtype
+        cvc_layout layout
+        int64_t n, c, space, groups
+        double eps
+
+    cvc_status cvc_group_norm_forward(
+        const cvc_group_norm *norm, const void *x, const void *weight,
+        const void *bias, void *y, const cvc_call *call)
+
+    ctypedef enum cvc_interpolation:
+        CVC_NEAREST
+        CVC_NEAREST_EXACT
+        CVC_LINEAR
+        CVC_CUBIC
+
+    ctypedef struct cvc_interpolate:
+        cvc_dtype dtype
+        cvc_layout layout
+        cvc_interpolation mode
+        int32_t align_corners
+        int64_t n, c
+        int64_t size[3]
+        int64_t out[3]
+        double scale[3]
+
+    cvc_status cvc_interpolate_forward(
+        const cvc_interpolate *interpolate, const void *x, void *y,
+        const cvc_call *call)
+
     # Loss, optimizers
 
     ctypedef enum cvc_reduction:
@@ -328,6 +407,13 @@ cdef extern from "convcore.h" nogil:
         CVC_STEP_COPY
         CVC_STEP_CROSS_ENTROPY_FORWARD
         CVC_STEP_CROSS_ENTROPY_BACKWARD
+        CVC_STEP_FUNCTION_FORWARD
+        CVC_STEP_FUNCTION_BACKWARD
+        CVC_STEP_BINARY_FORWARD
+        CVC_STEP_SOFTMAX_FORWARD
+        CVC_STEP_SOFTMAX_BACKWARD
+        CVC_STEP_GROUP_NORM_FORWARD
+        CVC_STEP_INTERPOLATE_FORWARD
         CVC_STEP_SGD
         CVC_STEP_ADAM
         CVC_STEP_RMSPROP
@@ -356,6 +442,11 @@ cdef extern from "convcore.h" nogil:
         cvc_dropout dropout
         cvc_step_running running
         cvc_cross_entropy cross_entropy
+        cvc_function function
+        cvc_binary binary
+        cvc_softmax softmax
+        cvc_group_norm group_norm
+        cvc_interpolate interpolate
         cvc_step_transpose transpose
         cvc_step_copy copy
 
@@ -364,6 +455,11 @@ cdef extern from "convcore.h" nogil:
         cvc_pass pass_ "pass"
         cvc_operand operands[11]  # CVC_MAX_OPERANDS
         cvc_step_of of
+
+    cvc_status cvc_step_operands(
+        const cvc_step *step, cvc_operand operands[6], int *count)
+    cvc_status cvc_step_run(
+        const cvc_step *step, void *const *arrays, const cvc_call *call)
 
     ctypedef struct cvc_plan
 

@@ -45,6 +45,29 @@ def vjp(f, dy, *args, **kwargs):
     >>> cc.vjp(cc.leaky_relu, np.ones(2), x, negative_slope=0.5)
     array([0.5, 1. ])
     """
+    graph, arrays, positional, results = _traced(f, args, kwargs)
+    wrt = [x for x in _values(positional) if x.dtype in (FLOAT32, FLOAT64)]
+    gradients = _gradients(graph, arrays, results, dy, wrt)
+    found = [
+        _like(x, gradients) for x in positional if any(v in wrt for v in _values(x))
+    ]
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def evaluate(f, *args, **kwargs):
+    """``f(*args, **kwargs)`` where f uses operators and methods of traced values.
+
+    Returns
+    -------
+    array, or tuple of arrays where f gives several
+    """
+    graph, arrays, _, results = _traced(f, args, kwargs)
+    _run(graph, arrays)
+    return _like(results, arrays)
+
+
+def _traced(f, args, kwargs):
+    """The graph of a call, its arrays by value, and its arguments and results."""
     graph, arrays = Graph(batched=False), {}
 
     def trace(x):
@@ -59,12 +82,16 @@ def vjp(f, dy, *args, **kwargs):
 
     positional = [trace(x) for x in args]
     results = f(*positional, **{name: trace(x) for name, x in kwargs.items()})
-    wrt = [x for x in _values(positional) if x.dtype in (FLOAT32, FLOAT64)]
-    gradients = _gradients(graph, arrays, results, dy, wrt)
-    found = [
-        _like(x, gradients) for x in positional if any(v in wrt for v in _values(x))
-    ]
-    return found[0] if len(found) == 1 else tuple(found)
+    return graph, arrays, positional, results
+
+
+def _run(graph, arrays):
+    """Compute the nodes of a graph: adds the arrays of their outputs."""
+    for node in graph.nodes:
+        inputs = tuple(None if x is None else arrays[x] for x in node.inputs)
+        results = call(node.op, inputs, node.attrs)
+        results = results if isinstance(results, tuple) else (results,)
+        arrays.update(zip(node.outputs, results, strict=True))
 
 
 def _values(x):
@@ -94,11 +121,7 @@ def _gradients(graph, arrays, results, dy, wrt):
         arrays[seeds[y]] = given
     gradients = backpropagate(graph, seeds, wrt)
     drop_dead(graph, gradients.values())
-    for node in graph.nodes:
-        inputs = tuple(None if x is None else arrays[x] for x in node.inputs)
-        results = call(node.op, inputs, node.attrs)
-        results = results if isinstance(results, tuple) else (results,)
-        arrays.update(zip(node.outputs, results, strict=True))
+    _run(graph, arrays)
     return {
         x: arrays[gradients[x]].copy() if x in gradients else np.zeros_like(arrays[x])
         for x in wrt

@@ -172,6 +172,10 @@ class Lowering:
             self.emit("transpose", (self._buffers[value], self._turned[value]), move)
         return self._turned[value]
 
+    def is_row_major(self, value):
+        """Whether a value's memory has the order of its shape, and not another."""
+        return value in self._row_major and not is_row_major(value.shape)
+
     def _in_order(self, value, row_major):
         if is_row_major(value.shape):
             return True
@@ -186,7 +190,7 @@ class Lowering:
         """A buffer for a node's output; None when nobody reads it."""
         if value in self._given:
             self._buffers[value] = self._given[value]
-        elif value in self._users:
+        elif value in self._users or any(value is x for x, _ in self._copies):
             self._buffers[value] = Buffer(prod(value.shape), value.dtype)
         return self._buffers.get(value)
 
@@ -228,16 +232,17 @@ class Lowering:
 
     def numpy(self, node):
         """Emit the node as a step of Python, which sees arrays of logical shape."""
-        results = list(map(self.result, node.outputs))
+        inputs = [None if x is None else self._buffers[x] for x in node.inputs]
+        results = [None if y is None else self.result(y) for y in node.outputs]
         views = [
-            [None if x is None else View(x.spec, x in self._row_major) for x in values]
+            tuple(
+                None if x is None else View(x.spec, x in self._row_major)
+                for x in values
+            )
             for values in (node.inputs, node.outputs)
         ]
-        operands = (
-            *(None if x is None else self._buffers[x] for x in node.inputs),
-            *results,
-        )
-        self.emit("numpy", operands, NumpyStep(node.op, node.attrs, *views))
+        step = NumpyStep(node.op, node.attrs, *views)
+        self.emit("numpy", (*inputs, *results), step)
 
     def describe(self, node, **attrs):
         """The descriptor of a node."""

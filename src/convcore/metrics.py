@@ -2,9 +2,16 @@
 
 import numpy as np
 
-from .functional import cross_entropy
+from . import functional as F
 
-LOSSES = {"cross_entropy": cross_entropy}
+LOSSES = {
+    "cross_entropy": F.cross_entropy,
+    "nll": F.nll_loss,
+    "mse": F.mse_loss,
+    "l1": F.l1_loss,
+    "smooth_l1": F.smooth_l1_loss,
+    "binary_cross_entropy_with_logits": F.binary_cross_entropy_with_logits,
+}
 
 
 def loss_function(loss):

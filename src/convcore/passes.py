@@ -24,7 +24,7 @@ def updates_last(graph):
 
 
 def fuse_relu(graph, keep):
-    """Let the operator before a ReLU apply it, where nobody else looks between.
+    """Let the operator before a ReLU (or ReLU6) apply it, where only that reads it.
 
     The gradient of ReLU needs its output only, so this serves training too.
     Values of `keep` are left in the graph.
@@ -32,13 +32,14 @@ def fuse_relu(graph, keep):
     users, kept = graph.users(), set(keep)
     fused = set()
     for node in graph.nodes:
-        if node.op is not OPERATORS["relu"]:
+        if node.op.name not in ("relu", "relu6"):
             continue
         (x,), (y,) = node.inputs, node.outputs
         if x in kept or len(users[x]) > 1 or x.node is None:
             continue
-        if x.index == 0 and x.node.attrs.get("activation", "") is None:
-            x.node.attrs["activation"] = "relu"
+        applies = node.op.name in x.node.op.activations
+        if applies and x.index == 0 and x.node.attrs.get("activation", "") is None:
+            x.node.attrs["activation"] = node.op.name
             x.node.outputs, y.node = (y, *x.node.outputs[1:]), x.node
             fused.add(node)
     graph.nodes = [node for node in graph.nodes if node not in fused]

@@ -9,22 +9,30 @@ from . import (
     activation,
     containers,
     conv,
+    conv_transpose,
     dropout,
+    embedding,
+    group_norm,
     linear,
     loss,
     module,
     norm,
+    padding,
     pooling,
     shape,
 )
 from .activation import *  # noqa: F403
 from .containers import *  # noqa: F403
 from .conv import *  # noqa: F403
+from .conv_transpose import *  # noqa: F403
 from .dropout import *  # noqa: F403
+from .embedding import *  # noqa: F403
+from .group_norm import *  # noqa: F403
 from .linear import *  # noqa: F403
 from .loss import *  # noqa: F403
 from .module import *  # noqa: F403
 from .norm import *  # noqa: F403
+from .padding import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .shape import *  # noqa: F403
 from .tracing import Auxiliary
@@ -34,10 +42,14 @@ _FAMILIES = (
     module,
     containers,
     conv,
+    conv_transpose,
     linear,
-    norm,
+    embedding,
     pooling,
+    group_norm,
     activation,
+    padding,
+    norm,
     dropout,
     shape,
     loss,

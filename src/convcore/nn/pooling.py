@@ -7,12 +7,21 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
 ]
 
 
@@ -113,3 +122,77 @@ class AdaptiveAvgPool3d(_AdaptivePool):
     """Mean over windows of (N, C, D, H, W), as torch.nn.AdaptiveAvgPool3d."""
 
     function = F.adaptive_avg_pool3d
+
+
+class _AdaptiveMaxPool(FunctionModule):
+    def __init__(self, output_size, return_indices=False):
+        super().__init__(output_size=output_size, return_indices=return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """Maximum over equal parts of (N, C, L), as torch.nn.AdaptiveMaxPool1d."""
+
+    function = F.adaptive_max_pool1d
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """Maximum over equal parts of (N, C, H, W), as torch.nn.AdaptiveMaxPool2d."""
+
+    function = F.adaptive_max_pool2d
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """Maximum over equal parts of (N, C, D, H, W), as torch.nn.AdaptiveMaxPool3d."""
+
+    function = F.adaptive_max_pool3d
+
+
+class _LPPool(FunctionModule):
+    def __init__(self, norm_type, kernel_size, stride=None, ceil_mode=False):
+        super().__init__(
+            norm_type=norm_type,
+            kernel_size=kernel_size,
+            stride=stride,
+            ceil_mode=ceil_mode,
+        )
+
+
+class LPPool1d(_LPPool):
+    """p-norm of windows of (N, C, L), as torch.nn.LPPool1d."""
+
+    function = F.lp_pool1d
+
+
+class LPPool2d(_LPPool):
+    """p-norm of windows of (N, C, H, W), as torch.nn.LPPool2d."""
+
+    function = F.lp_pool2d
+
+
+class LPPool3d(_LPPool):
+    """p-norm of windows of (N, C, D, H, W), as torch.nn.LPPool3d."""
+
+    function = F.lp_pool3d
+
+
+class _MaxUnpool(FunctionModule):
+    def __init__(self, kernel_size, stride=None, padding=0):
+        super().__init__(kernel_size=kernel_size, stride=stride, padding=padding)
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Maxima of (N, C, L) put back by their indices, as torch.nn.MaxUnpool1d."""
+
+    function = F.max_unpool1d
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """Maxima of (N, C, H, W) put back by their indices, as torch.nn.MaxUnpool2d."""
+
+    function = F.max_unpool2d
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """Maxima of (N, C, D, H, W) put back by their indices, as torch.nn.MaxUnpool3d."""
+
+    function = F.max_unpool3d

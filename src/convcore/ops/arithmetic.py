@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from math import prod
 
 import numpy as np
 
@@ -14,11 +15,19 @@ from .base import (
     apply,
     as_array,
     check_same_dtype,
+    prepared,
     register,
-    spec_of,
 )
+from .compiled import FUNCTION_NUMBERS
 from .flatten import RESHAPE
-from .memory import dense, finish, is_channels_last, target
+from .memory import (
+    dense,
+    finish,
+    is_channels_last,
+    memory_axis,
+    memory_shape,
+    target,
+)
 from .reduce import REDUCE
 
 __all__ = ["add", "div", "mul", "sub"]
@@ -26,6 +35,8 @@ __all__ = ["add", "div", "mul", "sub"]
 
 class Binary(Operator):
     """``y = function(a, b)``, where an operand that is None is `scalar`.
+
+    Compiled are arrays whose memory order is the same, or does not matter.
 
     gradients: of a and of b, functions of (a, b, y, dy) in the shape of y.
     """
@@ -48,6 +59,59 @@ class Binary(Operator):
             ) from None
         return Spec(shape, next(iter(given.values())).dtype)
 
+    def describe(self, a, b, *, last, precision, scalar=None):
+        if a is None or b is None:
+            return self._describe_scalar(a, b, scalar)
+        if _are_alike(a, b) and self.name == "add":
+            return _ADD
+        shape = self.infer(a, b).shape
+        if 0 in shape:
+            return None
+        strides = [_strides(x.shape, len(shape), last) for x in (a, b)]
+        dims = _collapsed(shape, *strides, last)
+        if dims is None:
+            return None
+        return _core.Step("binary_forward", a.dtype.name, self.name, *dims)
+
+    def _describe_scalar(self, a, b, scalar):
+        x = b if a is None else a
+        name = f"{self.name}_scalar"
+        if self.name == "sub" and a is not None:
+            name, scalar = "add_scalar", -scalar
+        elif a is None and self.name in ("sub", "div"):
+            name = f"scalar_{self.name}"
+        number = FUNCTION_NUMBERS[name]
+        size = prod(x.shape)
+        return _core.Step("function_forward", x.dtype.name, number, size, scalar, 0.0)
+
+    def compute(self, inputs, attrs, out=None):
+        given = [x for x in inputs if x is not None]
+        last = any(map(is_channels_last, given))
+        step, spec = prepared(self, last, inputs, attrs)
+        y = target(out, spec, last and len(spec.shape) > 2, inputs)
+        if step is None:
+            y[...] = self.reference(*inputs, **attrs)
+            return finish(out, y)
+        arrays = [dense(x, last and x.ndim > 2) for x in given]
+        arrays.append(dense(y, last and y.ndim > 2))
+        if step is _ADD:
+            _core.add(*arrays, call_threads())
+        else:
+            step.run(*arrays, threads=call_threads())
+        return finish(out, y)
+
+    def lower(self, lowering, node):
+        step = lowering.describe(node)
+        if step is _ADD:
+            lowering.node(node, "add")
+        elif step is None or (
+            lowering.is_row_major(node.outputs[0]) and step.kind == "binary_forward"
+        ):
+            lowering.numpy(node)
+        else:
+            inputs = [x for x in lowering.operands(node) if x is not None]
+            lowering.emit(step.kind, (*inputs, lowering.result(node.outputs[0])), step)
+
     def reference(self, a, b, *, scalar=None):
         dtype = (b if a is None else a).dtype.type
         a, b = (dtype(scalar) if x is None else x for x in (a, b))
@@ -63,35 +127,57 @@ class Binary(Operator):
         )
 
 
-class Add(Binary):
-    """``y = a + b``; where nothing is broadcast, in compiled code."""
-
-    def compute(self, inputs, attrs, out=None):
-        if not _are_alike(*inputs):
-            return super().compute(inputs, attrs, out)
-        a, b = inputs
-        last = is_channels_last(a)
-        y = target(out, self.infer(*map(spec_of, inputs)), last, inputs)
-        _core.add(dense(a, last), dense(b, last), dense(y, last), call_threads())
-        return finish(out, y)
-
-    def lower(self, lowering, node):
-        if _are_alike(*node.inputs):
-            lowering.node(node, "add")
-        else:
-            lowering.numpy(node)
-
-
 def _are_alike(a, b):
     return a is not None and b is not None and a.shape == b.shape
 
 
-ADD = register(Add("add", operator.add, lambda a, b, y, dy: dy, lambda a, b, y, dy: dy))
-SUB = register(
-    Binary(
-        "sub", operator.sub, lambda a, b, y, dy: dy, lambda a, b, y, dy: mul(dy, -1.0)
-    )
-)
+# Stands for the compiled sum of equal shapes, which has no descriptor.
+_ADD = object()
+
+
+def _strides(shape, ndim, last):
+    """Elements from one to the next along the last `ndim` dimensions.
+
+    0 where there is only one.
+    """
+    memory = memory_shape(shape) if last else shape
+    in_memory = [prod(memory[i + 1 :]) for i in range(len(memory))]
+    axes = range(len(shape))
+    if last:
+        axes = [memory_axis(i, len(shape)) for i in axes]
+    own = [0 if n == 1 else in_memory[i] for n, i in zip(shape, axes, strict=True)]
+    return [0] * (ndim - len(shape)) + own
+
+
+def _collapsed(shape, a_stride, b_stride, last):
+    """Sizes and strides in the order of memory, with as few dimensions as can be.
+
+    None where an operand's innermost elements are apart from each other.
+    """
+    ndim = len(shape)
+    axes = range(ndim)
+    if last:
+        axes = sorted(axes, key=lambda i: memory_axis(i, ndim))
+    dims = []
+    for n, a, b in ((shape[i], a_stride[i], b_stride[i]) for i in axes):
+        if n == 1:
+            continue
+        if dims and dims[-1][1:] == (a * n, b * n):
+            dims[-1] = (dims[-1][0] * n, a, b)
+        else:
+            dims.append((n, a, b))
+    if len(dims) > _core.MAX_DIMENSIONS or (dims and max(dims[-1][1:]) > 1):
+        return None
+    dims = [(1, 0, 0)] * (2 - len(dims)) + dims
+    return tuple(zip(*dims, strict=True))
+
+
+def _passed(a, b, y, dy):
+    return dy
+
+
+ADD = register(Binary("add", operator.add, _passed, _passed))
+SUB = register(Binary("sub", operator.sub, _passed, lambda a, b, y, dy: mul(dy, -1.0)))
 MUL = register(
     Binary(
         "mul",

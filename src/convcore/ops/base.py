@@ -73,6 +73,8 @@ class Operator:
     """
 
     name: str
+    # Operators that this one can apply to its result, by an attribute `activation`.
+    activations: tuple[str, ...] = ("relu",)
     # Number of inputs after which one more may follow that is added to the result.
     takes_residual: int | None = None
     # Memory order in a plan, see `lowering`: the inputs and outputs of rank >= 3

@@ -27,6 +27,9 @@ from .memory import dense, finish, is_channels_last, optional_dense, target
 __all__ = ["batch_norm", "batch_norm_backward"]
 
 
+_MOST = {"relu": np.nan, "relu6": 6}  # that an activation gives; NaN: no bound
+
+
 class BatchNorm(Operator):
     """``y = activation((x - mean) / sqrt(var + eps) * weight + bias + residual)``.
 
@@ -35,6 +38,7 @@ class BatchNorm(Operator):
     """
 
     name = "batch_norm"
+    activations = ("relu", "relu6")
     takes_residual = 5
 
     def infer(
@@ -89,8 +93,9 @@ class BatchNorm(Operator):
             y = y + _per_channel(bias, x)
         if residual is not None:
             y = y + residual
-        if activation == "relu":
-            y = np.maximum(y, 0)
+        if activation is not None:
+            most = _MOST[activation]
+            y = np.where(y > most, most, np.maximum(y, 0))
         return (y, mean, var) if training else (y, None, None)
 
     def backward(self, node, dy, *_):
@@ -167,11 +172,12 @@ class BatchNormBackward(Operator):
         deviation = 1 / np.sqrt(var + eps)
         scale = deviation if weight is None else weight * deviation
         centred = x - _per_channel(mean, x)
-        if activation == "relu":
+        if activation is not None:
             if y is None:
                 y = centred * _per_channel(scale, x)
                 y = y if bias is None else y + _per_channel(bias, x)
-            dy = np.where(y > 0, dy, dy.dtype.type(0))
+            inside = (y > 0) & ~(y >= _MOST[activation])
+            dy = np.where(inside, dy, dy.dtype.type(0))
         total, product = dy.sum(axes), (dy * centred).sum(axes)
         dx = dy
         if training:

@@ -18,6 +18,7 @@ from .base import (
     spec_of,
 )
 from .memory import finish, is_channels_last, memory_axis, memory_shape, target
+from .padding import PAD
 
 __all__ = ["cat"]
 
@@ -82,11 +83,17 @@ class Narrow(Operator):
 
     def compute(self, inputs, attrs, out=None):
         self.infer(*map(spec_of, inputs), **attrs)
-        return self.reference(*inputs, **attrs)
+        return finish(out, self.reference(*inputs, **attrs))
 
     def reference(self, x, *, dim, start, length):
         part = slice(start, start + length)
         return x[(slice(None),) * dim + (part,)].copy(order="K")
+
+    def backward(self, node, dy):
+        (x,), dim, start = node.inputs, node.attrs["dim"], node.attrs["start"]
+        after = x.shape[dim] - start - dy.shape[dim]
+        around = [(0, 0)] * dim + [(start, after)] + [(0, 0)] * (x.ndim - dim - 1)
+        return (apply(PAD, dy, pad=tuple(around), mode="constant", value=0.0),)
 
     def lower(self, lowering, node):
         (x,), (y,) = node.inputs, node.outputs

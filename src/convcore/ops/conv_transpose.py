@@ -18,7 +18,7 @@ from .base import (
     named,
 )
 from .conv import CONV, CONV_BACKWARD_DATA, CONV_BACKWARD_WEIGHT, attributes
-from .flatten import reshape
+from .flatten import regroup
 from .padding import pad
 from .reduce import sum as sum_over
 from .window import per_axis
@@ -93,7 +93,7 @@ def _make_conv_transpose(axes: int):
         if any(extra):
             y = pad(y, [n for e in extra[::-1] for n in (0, e)])
         if bias is not None:
-            y = add(y, reshape(bias, (1, filters, *(1,) * axes)))
+            y = add(y, regroup(bias, (1, filters, *(1,) * axes)))
         y = y[0] if one else y
         return y if out is None else fill(out, y)
 

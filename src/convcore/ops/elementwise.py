@@ -9,10 +9,13 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+from math import prod
 
 import numpy as np
 
-from .base import Operator, apply, as_array, check_same_shape, register
+from .. import _core
+from .base import apply, as_array, check_same_shape, register
+from .compiled import FUNCTION_NUMBERS, Compiled
 
 __all__ = [
     "celu",
@@ -33,7 +36,17 @@ __all__ = [
 ]
 
 
-class Elementwise(Operator):
+def _describe(kind, name, x, parameters):
+    """The step of a function that the C library has; text chooses its variant."""
+    texts = [p for p in parameters.values() if isinstance(p, str) and p != "none"]
+    number = FUNCTION_NUMBERS.get("_".join([name, *texts]))
+    if number is None:
+        return None
+    a, b, *_ = (*(p for p in parameters.values() if not isinstance(p, str)), 0, 0)
+    return _core.Step(kind, x.dtype.name, number, prod(x.shape), a, b)
+
+
+class Elementwise(Compiled):
     """``y = function(x)`` of each element, in the dtype of x."""
 
     keeps_order = True
@@ -46,6 +59,9 @@ class Elementwise(Operator):
     def infer(self, x, **parameters):
         return x
 
+    def describe(self, x, *, last, precision, **parameters):
+        return _describe("function_forward", self.name, x, parameters)
+
     def reference(self, x, **parameters):
         return _quietly(self._function, x, parameters)
 
@@ -53,18 +69,22 @@ class Elementwise(Operator):
         return (apply(self._gradient, dy, node.inputs[0], **node.attrs),)
 
 
-class ElementwiseBackward(Operator):
+class ElementwiseBackward(Compiled):
     """``dx = dy * derivative(x)``."""
 
     keeps_order = True
 
     def __init__(self, name, derivative):
         self.name = f"{name}_backward"
+        self._of = name
         self._derivative = derivative
 
     def infer(self, dy, x, **parameters):
         check_same_shape(dy=dy, x=x)
         return dy
+
+    def describe(self, dy, x, *, last, precision, **parameters):
+        return _describe("function_backward", self._of, x, parameters)
 
     def reference(self, dy, x, **parameters):
         return dy * _quietly(self._derivative, x, parameters)
@@ -126,7 +146,7 @@ def _sigmoid(x):
 
 
 def _erf(x):
-    return np.frompyfunc(math.erf, 1, 1)(x).astype(x.dtype)
+    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)
 
 
 def _between(x, low, high, inside):

@@ -114,7 +114,12 @@ def reshape(x, shape, *, out=None):
 
 
 def regroup(x, shape):
-    """Reshape; in a network the first dimension may be some multiple of the batch."""
+    """Reshape for use inside a function: of an array a view, where that can be.
+
+    In a network the first dimension may be some multiple of the batch.
+    """
+    if isinstance(x, np.ndarray):
+        return x.reshape(shape)
     if isinstance(x, Traced) and x.batched:
         shape = (-1, *shape[1:])
     return apply(RESHAPE, x, shape=shape)

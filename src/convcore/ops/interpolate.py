@@ -10,8 +10,10 @@ from math import floor
 
 import numpy as np
 
+from .. import _core
 from .base import Operator, Spec, apply, as_array, check_choice, register
-from .window import per_axis
+from .compiled import Compiled
+from .window import per_axis, three_axes
 
 __all__ = ["interpolate"]
 
@@ -19,13 +21,31 @@ LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3}
 MODES = ("nearest", "nearest-exact", *LINEAR, "bicubic", "area")
 
 
-class Interpolate(Operator):
+class Interpolate(Compiled):
     """Resample to `size`; `scale` has the inputs per output along each axis."""
 
     name = "interpolate"
 
     def infer(self, x, *, size, scale, mode, align_corners):
         return Spec((*x.shape[:2], *size), x.dtype)
+
+    def describe(self, x, *, last, precision, size, scale, mode, align_corners):
+        if mode == "area":
+            return None
+        n, c, *space = x.shape
+        kind = "cubic" if mode == "bicubic" else "linear" if mode in LINEAR else mode
+        return _core.Step(
+            "interpolate_forward",
+            x.dtype.name,
+            "last" if last else "first",
+            kind,
+            align_corners,
+            n,
+            c,
+            three_axes(space, 1),
+            three_axes(size, 1),
+            three_axes(scale, 1),
+        )
 
     def reference(self, x, *, size, scale, mode, align_corners):
         y = x

@@ -10,6 +10,7 @@ from math import prod
 
 import numpy as np
 
+from .. import _core
 from .base import (
     Operator,
     Spec,
@@ -23,7 +24,8 @@ from .base import (
     register,
     spec_of,
 )
-from .flatten import flatten, regroup, reshape
+from .compiled import Compiled
+from .flatten import regroup
 from .window import integer, sizes
 
 __all__ = [
@@ -36,7 +38,7 @@ __all__ = [
 ]
 
 
-class GroupNorm(Operator):
+class GroupNorm(Compiled):
     """``y = (x - mean) / sqrt(variance + eps) * weight + bias``.
 
     Mean and variance are those of a sample's group of channels, weight and bias
@@ -62,6 +64,13 @@ class GroupNorm(Operator):
                     f"not {given.shape}"
                 )
         return x
+
+    def describe(self, x, weight=None, bias=None, *, last, precision, groups, eps):
+        n, c, *space = x.shape
+        layout = "last" if last else "first"
+        return _core.Step(
+            "group_norm_forward", x.dtype.name, layout, n, c, prod(space), groups, eps
+        )
 
     def reference(self, x, weight=None, bias=None, *, groups, eps):
         y, _ = _normalized(x, groups, eps)
@@ -313,7 +322,7 @@ def layer_norm_backward(dy, x, normalized_shape, weight=None, bias=None, eps=1e-
     dx, *others = group_norm_backward(dy, rows, 1, weight, bias, eps)
     shape = _shape(normalized_shape)
     return regroup(dx, x.shape), *(
-        g if g is None else reshape(g, shape) for g in others
+        g if g is None else regroup(g, shape) for g in others
     )
 
 
@@ -335,6 +344,6 @@ def _rows(x, normalized_shape, weight, bias):
         given = as_optional(given, name)
         if given is not None and given.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, not {given.shape}")
-        others.append(given if given is None or len(shape) == 1 else flatten(given))
+        others.append(given if given is None else regroup(given, (prod(shape),)))
     rows = prod(x.shape[: x.ndim - len(shape)])
     return regroup(x, (rows, prod(shape))), *others

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .base import Operator, Spec, apply, as_array, check_choice, register
+from .memory import empty, is_channels_last
 from .window import sizes
 
 __all__ = ["pad"]
@@ -25,8 +26,9 @@ class Pad(Operator):
 
     def reference(self, x, *, pad, mode, value):
         if mode == "constant":
-            shape = [n + a + b for n, (a, b) in zip(x.shape, pad, strict=True)]
-            y = np.full(shape, value, x.dtype)
+            shape = tuple(n + a + b for n, (a, b) in zip(x.shape, pad, strict=True))
+            y = empty(shape, x.dtype, is_channels_last(x))
+            y[...] = value
             inside, source = _inside(x.shape, pad)
             y[inside] = x[source]
             return y

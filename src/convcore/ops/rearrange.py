@@ -70,6 +70,12 @@ def _parts(shape, split):
     return parts
 
 
+def reorder(x, order, out=None):
+    """Dimensions in a checked order."""
+    split, merge = ((-1,),) * x.ndim, (1,) * x.ndim
+    return apply(REARRANGE, x, out=out, split=split, order=order, merge=merge)
+
+
 def permute(x, dims, *, out=None):
     """Put dimensions in another order.
 
@@ -94,9 +100,7 @@ def permute(x, dims, *, out=None):
         )
     if getattr(x, "batched", False) and order[:1] != (0,):
         raise ValueError(f"dims={tuple(dims)} moves the batch of a traced value")
-    ones = (1,) * x.ndim
-    split = ((-1,),) * x.ndim
-    return apply(REARRANGE, x, out=out, split=split, order=order, merge=ones)
+    return reorder(x, order, out)
 
 
 def transpose(x, dim0, dim1, *, out=None):

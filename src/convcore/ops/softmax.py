@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
-from .base import (
-    Operator,
-    apply,
-    as_array,
-    check_dim,
-    check_same_shape,
-    register,
-)
+from .. import _core
+from .base import apply, as_array, check_dim, check_same_shape, register
+from .compiled import Compiled
+from .memory import memory_axis, memory_shape
 
 __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
 
-class Softmax(Operator):
+class Softmax(Compiled):
     """``y = exp(x) / sum(exp(x))`` along `dim`."""
 
     name = "softmax"
 
     def infer(self, x, *, dim):
         return x
+
+    def describe(self, x, *, last, precision, dim):
+        return _describe("softmax_forward", self.name, x, last, dim)
 
     def reference(self, x, *, dim):
         if x.size == 0:
@@ -53,7 +54,7 @@ class LogSoftmax(Softmax):
         return (apply(LOG_SOFTMAX_BACKWARD, dy, y, **node.attrs),)
 
 
-class SoftmaxBackward(Operator):
+class SoftmaxBackward(Compiled):
     """``dx = y (dy - sum(y dy))``; y is the result of the forward call."""
 
     name = "softmax_backward"
@@ -61,6 +62,9 @@ class SoftmaxBackward(Operator):
     def infer(self, dy, y, *, dim):
         check_same_shape(dy=dy, y=y)
         return dy
+
+    def describe(self, dy, y, *, last, precision, dim):
+        return _describe("softmax_backward", self.name, dy, last, dim)
 
     def reference(self, dy, y, *, dim):
         axis = dim if dy.ndim else None
@@ -75,6 +79,16 @@ class LogSoftmaxBackward(SoftmaxBackward):
     def reference(self, dy, y, *, dim):
         axis = dim if dy.ndim else None
         return dy - np.exp(y) * dy.sum(axis, keepdims=True)
+
+
+def _describe(kind, name, x, last, dim):
+    """Softmax along the middle one of three dimensions of the memory."""
+    shape = memory_shape(x.shape) if last else x.shape
+    axis = memory_axis(dim, x.ndim) if last else dim
+    length = shape[axis] if shape else 1
+    outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
+    logarithm = name.startswith("log")
+    return _core.Step(kind, x.dtype.name, logarithm, outer, length, inner)
 
 
 SOFTMAX = register(Softmax())

@@ -1,0 +1,195 @@
+/**
+ * Group norm. A group is the work of one task: the sums of x - shift and of its
+ * square, where the shift is an element of the group or, should that lie far
+ * off, the mean; then y.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+enum { COLUMNS = 64, WORK_PER_ELEMENT = 8 };
+
+typedef struct job {
+  const cvc_group_norm *norm;
+  const cvc_kernels *kernels;
+  const void *x, *weight, *bias;
+  void *y;
+  int64_t bytes;    /* of an element */
+  int64_t of_group; /* channels */
+  int64_t groups;   /* of a task */
+} job;
+
+static double element(const job *j, const void *array, int64_t i,
+                      double otherwise) {
+  if (!array) return otherwise;
+  return j->bytes == 4 ? (double)((const float *)array)[i]
+                       : ((const double *)array)[i];
+}
+
+static void set_element(const job *j, void *array, int64_t i, double value) {
+  if (j->bytes == 4)
+    ((float *)array)[i] = (float)value;
+  else
+    ((double *)array)[i] = value;
+}
+
+/** Mean and 1 / deviation of a group. */
+typedef struct moments {
+  double mean, factor;
+} moments;
+
+/**
+ * From the sums of d = x - shift and of d^2 over a group. Returns false where
+ * the shift is so far from the mean that digits are lost.
+ */
+static bool set_moments(const job *j, double shift, double sum, double squares,
+                        moments *m) {
+  const double size = (double)(j->of_group * j->norm->space);
+  const double off = sum / size, variance = squares / size - off * off;
+  m->mean = shift + off;
+  m->factor = 1 / sqrt(variance + j->norm->eps);
+  return !(off * off > 100 * variance);
+}
+
+/** Scale and shift of a channel: y = x * scale + shift. */
+static void set_pair(const job *j, int64_t channel, const moments *m,
+                     void *scale, void *shift, int64_t i) {
+  const double a = element(j, j->weight, channel, 1) * m->factor;
+  set_element(j, scale, i, a);
+  set_element(j, shift, i, element(j, j->bias, channel, 0) - m->mean * a);
+}
+
+/** A group whose elements are neighbours: of one task. */
+static void contiguous_task(void *context, int64_t task, int thread) {
+  (void)thread;
+  const job *j = context;
+  const int64_t space = j->norm->space, size = j->of_group * space;
+  const int64_t channel = task % j->norm->groups * j->of_group;
+  const void *x = cvc_at_const(j->x, task * size, j->bytes);
+  void *y = cvc_at(j->y, task * size, j->bytes);
+  moments m = {.mean = element(j, x, size / 2, 0)};
+  for (int pass = 0; pass < 2; pass++) {
+    const double shift = m.mean;
+    double sum, squares;
+    j->kernels->sums(1, size, size, x, 0, &shift, &sum, &squares);
+    if (set_moments(j, shift, sum, squares, &m)) break;
+  }
+  if (space == 1) { /* the channels are the columns */
+    const void *weight = j->weight, *bias = j->bias;
+    if (weight) weight = cvc_at_const(weight, channel, j->bytes);
+    if (bias) bias = cvc_at_const(bias, channel, j->bytes);
+    j->kernels->normalize(size, m.mean, m.factor, weight, bias, x, y);
+    return;
+  }
+  double scale[COLUMNS], shift[COLUMNS];
+  for (int64_t c = 0; c < j->of_group; c += COLUMNS) {
+    const int64_t channels = cvc_min(COLUMNS, j->of_group - c);
+    for (int64_t i = 0; i < channels; i++)
+      set_pair(j, channel + c + i, &m, scale, shift, i);
+    j->kernels->affine(channels, space, space, 0, scale, shift,
+                       cvc_at_const(x, c * space, j->bytes),
+                       cvc_at(y, c * space, j->bytes));
+  }
+}
+
+/** Some whole groups of channels-last images; scratch: [5][columns]. */
+static void columns_of(const job *j, int64_t image, int64_t first,
+                       int64_t columns, double *scratch) {
+  const cvc_group_norm *norm = j->norm;
+  const int64_t offset = image * norm->space * norm->c + first;
+  const void *x = cvc_at_const(j->x, offset, j->bytes);
+  void *y = cvc_at(j->y, offset, j->bytes);
+  double *centre = scratch, *sums = centre + columns, *squares = sums + columns;
+  void *scale = squares + columns, *shift = squares + 2 * columns;
+  for (int64_t c = 0; c < columns; c++)
+    centre[c] = element(j, x, c / j->of_group * j->of_group, 0);
+  bool good = false;
+  for (int pass = 0; pass < 2 && !good; pass++) {
+    j->kernels->sums(norm->space, columns, norm->c, x, 1, centre, sums,
+                     squares);
+    good = true;
+    for (int64_t c = 0; c < columns; c += j->of_group) {
+      moments m;
+      double sum = 0, square = 0;
+      for (int64_t i = c; i < c + j->of_group; i++)
+        sum += sums[i], square += squares[i];
+      good = set_moments(j, centre[c], sum, square, &m) && good;
+      for (int64_t i = c; i < c + j->of_group; i++) {
+        set_pair(j, first + i, &m, scale, shift, i);
+        centre[i] = m.mean;
+      }
+    }
+  }
+  j->kernels->affine(norm->space, columns, norm->c, 1, scale, shift, x, y);
+}
+
+typedef struct columns_job {
+  job j;
+  int64_t tasks; /* of an image */
+  double *scratch;
+} columns_job;
+
+static void columns_task(void *context, int64_t task, int thread) {
+  const columns_job *c = context;
+  const int64_t columns = c->j.groups * c->j.of_group;
+  const int64_t first = task % c->tasks * columns;
+  columns_of(&c->j, task / c->tasks, first,
+             cvc_min(columns, c->j.norm->c - first),
+             c->scratch + thread * 5 * columns);
+}
+
+cvc_status cvc_group_norm_check(const cvc_group_norm *norm) {
+  if (!norm) return CVC_BAD_ARGUMENT;
+  CVC_TRY(cvc_initialize());
+  if (!cvc_is_real(norm->dtype)) return CVC_UNSUPPORTED;
+  if (norm->layout != CVC_CHANNELS_FIRST && norm->layout != CVC_CHANNELS_LAST)
+    return CVC_BAD_ARGUMENT;
+  const int64_t sizes[] = {norm->n, norm->c, norm->space};
+  int64_t elements;
+  CVC_TRY(cvc_elements(norm->dtype, 3, sizes, &elements));
+  if (norm->groups < 1 || norm->c % norm->groups) return CVC_BAD_SHAPE;
+  return CVC_OK;
+}
+
+cvc_status cvc_group_norm_forward(const cvc_group_norm *norm, const void *x,
+                                  const void *weight, const void *bias, void *y,
+                                  const cvc_call *call) {
+  CVC_TRY(cvc_group_norm_check(norm));
+  job j = {.norm = norm,
+           .kernels = cvc_kernels_of(norm->dtype),
+           .x = x,
+           .weight = weight,
+           .bias = bias,
+           .y = y,
+           .bytes = cvc_dtype_bytes(norm->dtype),
+           .of_group = norm->c / norm->groups};
+  const int64_t size = norm->n * norm->c * norm->space;
+  if (!cvc_is_array(x, norm->dtype, size) ||
+      !cvc_is_array(y, norm->dtype, size) ||
+      !cvc_is_aligned(weight, norm->dtype) ||
+      !cvc_is_aligned(bias, norm->dtype))
+    return CVC_BAD_ARGUMENT;
+  const int64_t whole = size * j.bytes, channels = norm->c * j.bytes;
+  CVC_TRY(cvc_check_disjoint(x, whole, y, whole));
+  CVC_TRY(cvc_check_disjoint(weight, channels, y, whole));
+  CVC_TRY(cvc_check_disjoint(bias, channels, y, whole));
+  if (size == 0) return CVC_OK;
+  const double work = WORK_PER_ELEMENT * (double)size;
+  if (norm->layout == CVC_CHANNELS_FIRST || norm->space == 1) {
+    const int64_t tasks = norm->n * norm->groups;
+    return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,
+                        contiguous_task, &j);
+  }
+  j.groups = cvc_min(norm->groups, cvc_max(1, COLUMNS / j.of_group));
+  columns_job c = {.j = j, .tasks = cvc_ceil_div(norm->groups, j.groups)};
+  const int64_t tasks = norm->n * c.tasks;
+  const int threads = cvc_plan_threads(call, tasks, work);
+  c.scratch =
+      malloc((size_t)(threads * 5 * j.groups * j.of_group) * sizeof *c.scratch);
+  if (!c.scratch) return CVC_NO_MEMORY;
+  const cvc_status status =
+      cvc_parallel(call, threads, tasks, columns_task, &c);
+  free(c.scratch);
+  return status;
+}
