@@ -80,3 +80,18 @@ def test_out():
     x, weight = arrays((1, 3, 8, 7), (3, 3, 1, 1))
     assert convcore.conv2d(x, weight, out=x) is x  # computed elsewhere, and copied
     np.testing.assert_allclose(x, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [1, 40])
+def test_images_are_converted_a_few_at_a_time(groups):
+    x, weight = arrays((3, 40, 64, 64), (40, 40 // groups, 3, 3), np.float32)
+    options = {"stride": 2, "padding": 1, "groups": groups, "algorithm": "direct"}
+    y = convcore.conv2d(x, weight, **options)
+    dx, *_ = convcore.conv2d_backward(y, x, weight, **options)
+    last, channels_last = map(convcore.channels_last, (x, y))
+    limit = {"rtol": 0, "atol": 1e-4}
+    np.testing.assert_allclose(y, convcore.conv2d(last, weight, **options), **limit)
+    expected, *_ = convcore.conv2d_backward(channels_last, last, weight, **options)
+    np.testing.assert_allclose(dx, expected, rtol=0, atol=1e-3)
+    with convcore.threads(2):
+        np.testing.assert_array_equal(convcore.conv2d(x, weight, **options), y)

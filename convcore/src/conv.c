@@ -109,6 +109,8 @@ cvc_status cvc_conv_pack(const cvc_conv *conv, cvc_pass pass, const void *w,
 
 /* ------------------------------------------------------------------ runs */
 
+#define BATCH_BYTES (512 * 1024) /* a part of the L2 cache */
+
 /** Parts of the scratch of a call; 0 bytes: not needed. */
 typedef struct parts {
   int64_t x, y, residual, packed, algorithm; /* bytes */
@@ -159,6 +161,23 @@ static parts parts_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
   return p;
 }
 
+/** The descriptor of the images that run at a time: where arrays are converted,
+ * as many as stay in the caches between that and their use; else all. */
+static cvc_conv batch_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
+                         int threads) {
+  cvc_conv batch = *conv;
+  if (conv->layout == CVC_CHANNELS_LAST || choice.planar || conv->n == 0 ||
+      pass == CVC_BACKWARD_WEIGHT || choice.algorithm == CVC_WINOGRAD)
+    return batch;
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  const int64_t image =
+      (cvc_conv_x_elements(conv) + cvc_conv_y_elements(conv)) / conv->n * bytes;
+  /* Weights come in again for every batch. */
+  if (cvc_packed_elements(conv, pass, choice) * bytes <= BATCH_BYTES)
+    batch.n = cvc_min(conv->n, threads * cvc_max(BATCH_BYTES / image, 1));
+  return batch;
+}
+
 static int64_t total(const parts *p) {
   return p->x + p->y + p->residual + p->packed + p->algorithm;
 }
@@ -181,14 +200,13 @@ cvc_status cvc_conv_scratch(const cvc_conv *conv, cvc_pass pass, int threads,
     return CVC_BAD_ARGUMENT;
   CVC_TRY(cvc_choose(conv, pass, &choice));
   const cvc_call call = {.threads = threads};
-  const parts p = parts_of(conv, pass, choice, pass == CVC_FORWARD,
-                           threads_of(conv, &call));
-  *scratch_bytes = total(&p);
-  if (choice.planar) { /* infinite weights need the other way */
-    choice.planar = false;
-    const parts other = parts_of(conv, pass, choice, pass == CVC_FORWARD,
-                                 threads_of(conv, &call));
-    *scratch_bytes = cvc_max(*scratch_bytes, total(&other));
+  const int used = threads_of(conv, &call);
+  *scratch_bytes = 0;
+  for (int planar = choice.planar; planar >= 0; planar--) {
+    choice.planar = planar; /* infinite weights need the other way */
+    const cvc_conv batch = batch_of(conv, pass, choice, used);
+    const parts p = parts_of(&batch, pass, choice, pass == CVC_FORWARD, used);
+    *scratch_bytes = cvc_max(*scratch_bytes, total(&p));
   }
   return CVC_OK;
 }
@@ -263,16 +281,14 @@ static cvc_status run_algorithm(const cvc_conv_job *job, cvc_pass pass) {
              : cvc_direct_forward(job);
 }
 
-/** Convert and pack what the scratch has room for, run, convert back. */
-static cvc_status run_in_scratch(const cvc_conv *conv, cvc_pass pass,
-                                 cvc_choice choice, const parts *p,
-                                 const arrays *a, int threads,
-                                 const cvc_call *call, char *scratch) {
+/** Convert what the scratch has room for, run, convert back. */
+static cvc_status run_batch(const cvc_conv *conv, cvc_pass pass,
+                            cvc_choice choice, const parts *p, const arrays *a,
+                            int threads, const cvc_call *call, char *scratch) {
   int64_t out[3];
   cvc_conv_out(conv, out);
   const int64_t pixels = cvc_volume(conv->size), out_pixels = cvc_volume(out);
   char *x = scratch, *y = x + p->x, *residual = y + p->y;
-  char *packed = residual + p->residual;
   cvc_conv_job job = {.conv = conv,
                       .choice = choice,
                       .call = call,
@@ -284,11 +300,7 @@ static cvc_status run_in_scratch(const cvc_conv *conv, cvc_pass pass,
                       .residual = a->residual,
                       .target = a->target,
                       .db = a->db,
-                      .scratch = packed + p->packed};
-  if (p->packed) {
-    CVC_TRY(cvc_pack(conv, pass, choice, a->w, packed, call));
-    job.packed = packed;
-  }
+                      .scratch = residual + p->residual};
   if (p->x && a->x) {
     CVC_TRY(
         cvc_transpose(conv->dtype, conv->n, conv->c, pixels, a->x, x, call));
@@ -315,6 +327,43 @@ static cvc_status run_in_scratch(const cvc_conv *conv, cvc_pass pass,
                              a->target, call);
 }
 
+/** The arrays from image `first` on. */
+static arrays arrays_from(const cvc_conv *conv, cvc_pass pass, const arrays *a,
+                          int64_t first) {
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  const int64_t n = cvc_max(conv->n, 1);
+  const int64_t x = first * (cvc_conv_x_elements(conv) / n);
+  const int64_t y = first * (cvc_conv_y_elements(conv) / n);
+  arrays from = *a;
+  if (a->x) from.x = cvc_at_const(a->x, x, bytes);
+  if (a->y) from.y = cvc_at_const(a->y, y, bytes);
+  if (a->residual) from.residual = cvc_at_const(a->residual, y, bytes);
+  if (pass != CVC_BACKWARD_WEIGHT)
+    from.target = cvc_at(a->target, pass == CVC_FORWARD ? y : x, bytes);
+  return from;
+}
+
+/** Pack weights, then run the images batch by batch. */
+static cvc_status run_in_scratch(const cvc_conv *conv, cvc_conv batch,
+                                 cvc_pass pass, cvc_choice choice,
+                                 const parts *p, arrays a, int threads,
+                                 const cvc_call *call, char *scratch) {
+  if (p->packed) {
+    CVC_TRY(cvc_pack(conv, pass, choice, a.w, scratch, call));
+    a.w = scratch;
+  }
+  const int64_t images = batch.n;
+  int64_t first = 0;
+  do {
+    const arrays part = arrays_from(conv, pass, &a, first);
+    batch.n = cvc_min(images, conv->n - first);
+    CVC_TRY(run_batch(&batch, pass, choice, p, &part, threads, call,
+                      scratch + p->packed));
+    first += images;
+  } while (first < conv->n);
+  return CVC_OK;
+}
+
 static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass, const arrays *a,
                            const cvc_call *call) {
   int64_t out[3];
@@ -327,11 +376,12 @@ static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass, const arrays *a,
   if (choice.planar && padding_meets_infinity(conv, choice, pass, a->w))
     choice.planar = false;
   const int threads = threads_of(conv, call);
-  const parts p = parts_of(conv, pass, choice, a->residual != NULL, threads);
+  const cvc_conv batch = batch_of(conv, pass, choice, threads);
+  const parts p = parts_of(&batch, pass, choice, a->residual != NULL, threads);
   cvc_scratch scratch;
   CVC_TRY(cvc_scratch_begin(&scratch, call, total(&p)));
-  cvc_status status =
-      run_in_scratch(conv, pass, choice, &p, a, threads, call, scratch.memory);
+  cvc_status status = run_in_scratch(conv, batch, pass, choice, &p, *a, threads,
+                                     call, scratch.memory);
   cvc_scratch_end(&scratch);
   return status;
 }

@@ -46,7 +46,7 @@
 /* Adding a filter row of columns to dx. */
 #define SCATTER_ROW_CYCLES 20.0
 /* Converting a whole array between layouts, cycles per element. */
-#define CONVERT_CYCLES 1.5
+#define CONVERT_CYCLES 0.5
 /* Packing, cycles per vector of weights: moving, and Winograd's transform. */
 #define PACK_CYCLES 32.0
 #define FILTER_CYCLES 12.0
