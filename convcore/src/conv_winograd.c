@@ -318,9 +318,10 @@ static cvc_status run_phases(winograd *g) {
   for (int64_t i = 0; i < g->blocks * g->ch.groups; i++) {
     const block b = block_at(g, i / g->ch.groups, i % g->ch.groups, 0);
     phase p = {.g = g, .b = &b, .parts = cvc_min(b.count, 4 * threads)};
-    CVC_TRY(cvc_parallel(call, threads, p.parts, input_task, &p));
-    CVC_TRY(cvc_parallel(call, threads, g->panels, multiply_task, &p));
-    CVC_TRY(cvc_parallel(call, threads, p.parts, output_task, &p));
+    const cvc_phase phases[] = {{p.parts, input_task},
+                                {g->panels, multiply_task},
+                                {p.parts, output_task}};
+    CVC_TRY(cvc_parallel_phases(call, threads, phases, 3, &p));
   }
   return CVC_OK;
 }
@@ -336,6 +337,7 @@ cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass) {
   g.job = job;
   g.scratch = job->scratch;
   const int64_t tasks = g.blocks * g.ch.groups;
-  if (job->threads > 1 && tasks < 2 * job->threads) return run_phases(&g);
+  /* Few blocks, which threads cannot share evenly. */
+  if (tasks < 2 * job->threads && tasks % job->threads) return run_phases(&g);
   return cvc_parallel(job->call, job->threads, tasks, block_task, &g);
 }

@@ -49,7 +49,7 @@ static bool set_moments(const job *j, double shift, double sum, double squares,
   const double off = sum / size, variance = squares / size - off * off;
   m->mean = shift + off;
   m->factor = 1 / sqrt(variance + j->norm->eps);
-  return !(off * off > 100 * variance);
+  return !(off * off > 10 * variance);
 }
 
 /** Scale and shift of a channel: y = x * scale + shift. */

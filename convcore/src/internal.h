@@ -115,7 +115,8 @@ static inline bool cvc_is_array(const void *array, cvc_dtype dtype,
 
 /**
  * Threads that a call of `tasks` tasks and about `work` operations will use:
- * never more than there are tasks, one below about 1 M operations.
+ * never more than there are tasks, one below about 1 M operations (40 M where
+ * OMP_WAIT_POLICY has waiting threads sleep).
  */
 int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work);
 
@@ -127,6 +128,17 @@ int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work);
 typedef void (*cvc_task)(void *context, int64_t task, int thread);
 cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
                         cvc_task function, void *context);
+
+/** The same for up to CVC_MAX_PHASES loops: one begins when all tasks of the
+ * one before have ended. */
+enum { CVC_MAX_PHASES = 3 };
+typedef struct cvc_phase {
+  int64_t tasks;
+  cvc_task function;
+} cvc_phase;
+cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
+                               const cvc_phase *phases, int count,
+                               void *context);
 
 /** Seconds of a clock that only goes forward. */
 double cvc_now(void);

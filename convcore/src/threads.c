@@ -3,8 +3,10 @@
  * loop and scratch memory.
  */
 #define _GNU_SOURCE
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <time.h>
 
 #include "cpu.h"
@@ -18,8 +20,10 @@
 #endif
 #endif
 
-/* A second thread pays from about this many operations. */
+/* A second thread pays from about this many operations; where waiting threads
+ * sleep, one takes 50 us to wake. */
 #define WORK_PER_THREAD 5e5
+#define WORK_PER_SLEEPER 2e7
 #define POLL_SECONDS 0.01
 #define MAX_THREADS 1024
 
@@ -73,24 +77,35 @@ cvc_status cvc_set_num_threads(int threads) {
   return CVC_OK;
 }
 
+/** Operations that a further thread is to have. */
+static double work_per_thread(void) {
+  static atomic_int sleeps; /* 1: threads do not wait asleep, 2: they do */
+  int known = atomic_load_explicit(&sleeps, memory_order_relaxed);
+  if (!known) {
+    const char *policy = getenv("OMP_WAIT_POLICY");
+    known = policy && strcasecmp(policy, "passive") == 0 ? 2 : 1;
+    atomic_store_explicit(&sleeps, known, memory_order_relaxed);
+  }
+  return known == 2 ? WORK_PER_SLEEPER : WORK_PER_THREAD;
+}
+
 int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work) {
   int threads =
       call && call->threads > 0 ? call->threads : cvc_get_num_threads();
   if (!cvc_has_openmp()) return 1;
   threads = (int)cvc_min(cvc_min(threads, MAX_THREADS), cvc_max(tasks, 1));
-  return work < 2 * WORK_PER_THREAD
-             ? 1
-             : (int)cvc_min(threads, (int64_t)(work / WORK_PER_THREAD));
+  const double least = work_per_thread();
+  return work < 2 * least ? 1 : (int)cvc_min(threads, (int64_t)(work / least));
 }
 
 /* ---------------------------------------------------------- parallel loop */
 
 typedef struct loop {
   const cvc_call *call;
-  int64_t tasks;
-  cvc_task function;
   void *context;
-  atomic_int_fast64_t next;
+  const cvc_phase *phases;
+  int count;
+  atomic_int_fast64_t next[CVC_MAX_PHASES], done[CVC_MAX_PHASES];
   atomic_bool stop;
 } loop;
 
@@ -100,26 +115,49 @@ double cvc_now(void) {
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+static bool stopped(loop *l) {
+  return atomic_load_explicit(&l->stop, memory_order_relaxed);
+}
+
+/** Wait for the tasks of a phase, not for threads that have yet to wake. */
+static void wait_for(loop *l, int phase) {
+  const int64_t tasks = l->phases[phase].tasks;
+  for (int64_t tries = 0; !stopped(l); tries++) {
+    if (atomic_load_explicit(&l->done[phase], memory_order_acquire) == tasks)
+      return;
+    if (tries > 1000) sched_yield();
+  }
+}
+
 /** Take tasks until none is left; thread 0 polls the interrupt. */
 static void take_tasks(loop *l, int thread) {
   bool polls = thread == 0 && l->call && l->call->interrupt;
   double last = polls ? cvc_now() : 0;
-  while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
-    int64_t task = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed);
-    if (task >= l->tasks) break;
-    l->function(l->context, task, thread);
-    if (!polls || cvc_now() - last < POLL_SECONDS) continue;
-    if (l->call->interrupt(l->call->interrupt_data))
-      atomic_store_explicit(&l->stop, true, memory_order_relaxed);
-    last = cvc_now();
+  for (int p = 0; p < l->count; p++) {
+    const cvc_phase *phase = &l->phases[p];
+    while (!stopped(l)) {
+      int64_t task =
+          atomic_fetch_add_explicit(&l->next[p], 1, memory_order_relaxed);
+      if (task >= phase->tasks) break;
+      phase->function(l->context, task, thread);
+      atomic_fetch_add_explicit(&l->done[p], 1, memory_order_release);
+      if (!polls || cvc_now() - last < POLL_SECONDS) continue;
+      if (l->call->interrupt(l->call->interrupt_data))
+        atomic_store_explicit(&l->stop, true, memory_order_relaxed);
+      last = cvc_now();
+    }
+    if (p + 1 < l->count) wait_for(l, p);
   }
 }
 
-cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
-                        cvc_task function, void *context) {
-  loop l = {
-      .call = call, .tasks = tasks, .function = function, .context = context};
-  atomic_init(&l.next, 0);
+cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
+                               const cvc_phase *phases, int count,
+                               void *context) {
+  loop l = {.call = call, .context = context, .phases = phases, .count = count};
+  for (int p = 0; p < count; p++) {
+    atomic_init(&l.next[p], 0);
+    atomic_init(&l.done[p], 0);
+  }
   atomic_init(&l.stop, false);
 #if defined(_OPENMP)
   if (threads > 1) {
@@ -132,6 +170,12 @@ cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
   (void)threads;
   take_tasks(&l, 0);
   return atomic_load(&l.stop) ? CVC_INTERRUPTED : CVC_OK;
+}
+
+cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
+                        cvc_task function, void *context) {
+  const cvc_phase all = {.tasks = tasks, .function = function};
+  return cvc_parallel_phases(call, threads, &all, 1, context);
 }
 
 /* ---------------------------------------------------------------- scratch */

@@ -136,10 +136,11 @@ UNUSED static void *random_array(cvc_dtype dtype, int64_t size) {
   return array;
 }
 
-/** max |got - wanted| / max |wanted|; infinite when anything is NaN. */
-UNUSED static double error_of(cvc_dtype dtype, const void *got,
-                              const double *wanted, int64_t size) {
-  double error = 0, scale = 0;
+/** max |got - wanted| / max(max |wanted|, scale); infinite when one is NaN. */
+UNUSED static double error_beside(cvc_dtype dtype, const void *got,
+                                  const double *wanted, int64_t size,
+                                  double scale) {
+  double error = 0;
   for (int64_t i = 0; i < size; i++) {
     const double difference = fabs(get(dtype, got, i) - wanted[i]);
     if (isnan(difference)) return INFINITY;
@@ -147,6 +148,11 @@ UNUSED static double error_of(cvc_dtype dtype, const void *got,
     scale = fmax(scale, fabs(wanted[i]));
   }
   return error > 0 ? error / scale : 0;
+}
+
+UNUSED static double error_of(cvc_dtype dtype, const void *got,
+                              const double *wanted, int64_t size) {
+  return error_beside(dtype, got, wanted, size, 0);
 }
 
 UNUSED static bool same_bytes(cvc_dtype dtype, const void *a, const void *b,
