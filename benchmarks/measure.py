@@ -7,6 +7,7 @@ layer and pass. `python -m benchmarks` starts it in a fair environment.
 import json
 import math
 import sys
+from random import Random
 from statistics import median
 from time import perf_counter
 
@@ -31,7 +32,9 @@ def check(calls, context):
 def measure(calls, repeats, seconds=0.0):
     """Median seconds of each call, the sides taking turns.
 
-    `repeats` samples of each, and more as long as they begin within `seconds`.
+    `repeats` samples of each, and more as long as they begin within `seconds`. The
+    order changes: a side that follows one with the same arrays finds them in the
+    caches.
     """
     counts = {}
     for name, call in calls.items():
@@ -40,10 +43,11 @@ def measure(calls, repeats, seconds=0.0):
         took = perf_counter() - start
         counts[name] = min(100, math.ceil(_SAMPLE_SECONDS / took))
     samples = {name: [] for name in calls}
+    sides, shuffle = list(calls.items()), Random(0)
     end = perf_counter() + seconds
     while repeats > 0 or perf_counter() < end:
         repeats -= 1
-        for name, call in calls.items():
+        for name, call in shuffle.sample(sides, len(sides)):
             if counts[name] > 1:
                 call()  # what others left in the caches is no side's gain or loss
             start = perf_counter()

@@ -85,6 +85,12 @@ typedef struct cvc_depthwise {
   ptrdiff_t absent_left, absent_right;
   bool gradient;
   ptrdiff_t ahead; /* request memory so many elements before its use; or 0 */
+  /* Two lines of rows at once, where there is a window and 32 registers: the
+   * lower one is `line` rows further in c, and takes its terms from runs
+   * lower_begin.. with b's at lower_run; the upper one from those before
+   * upper_end. 0: one line. */
+  ptrdiff_t line, lower_begin, upper_end;
+  const ptrdiff_t *lower_run;
 } cvc_depthwise;
 
 /* Lengths and strides of windows that have a loop of their own. */

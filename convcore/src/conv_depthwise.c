@@ -13,7 +13,7 @@
 #define LEAST_COLUMNS 64         /* of a task that is a part of a row */
 /* Arrays that come from memory are requested so many bytes before their use. */
 #define STREAM_BYTES (8 * 1024 * 1024)
-#define AHEAD_BYTES 8192
+#define AHEAD_BYTES 4096
 /* A weight gradient: pixels whose blocks are added in one chain; x and dy of a
  * task. */
 #define SUM_PIXELS 512
@@ -52,7 +52,7 @@ typedef struct workspace {
   cvc_axis *axes[2]; /* of the phases of depth and of height */
   segment *segments;
   cvc_region *regions;
-  ptrdiff_t *a_run, *b_run;
+  ptrdiff_t *a_run, *b_run, *lower_run;
 } workspace;
 
 /** Vectors of channels, the last one with less than a whole one more. */
@@ -80,7 +80,7 @@ static int64_t carve(const cvc_conv *conv, cvc_pass pass, char *memory,
     phases[i] = cvc_min(conv->stride[i], conv->size[i]);
   const int64_t segments = phases[2] + 2 * conv->kernel[2];
   const int64_t regions = 2 * conv->kernel[2] + 1;
-  const int64_t runs = conv->kernel[0] * conv->kernel[1];
+  const int64_t runs = conv->kernel[0] * 2 * conv->kernel[1]; /* two lines */
   const int64_t sums = pass == CVC_BACKWARD_WEIGHT ? sum_bytes(conv) : 0;
   if (memory) {
     space->sums = memory;
@@ -90,12 +90,13 @@ static int64_t carve(const cvc_conv *conv, cvc_pass pass, char *memory,
     space->regions = (cvc_region *)(space->segments + segments);
     space->a_run = (ptrdiff_t *)(space->regions + regions);
     space->b_run = space->a_run + runs;
+    space->lower_run = space->b_run + runs;
   }
   return cvc_round_up(sums +
                           (phases[0] + phases[1]) * (int64_t)sizeof(cvc_axis) +
                           segments * (int64_t)sizeof(segment) +
                           regions * (int64_t)sizeof(cvc_region) +
-                          2 * runs * (int64_t)sizeof(ptrdiff_t),
+                          3 * runs * (int64_t)sizeof(ptrdiff_t),
                       64);
 }
 
@@ -171,9 +172,9 @@ static int64_t source_of(const cvc_axis *axis, int64_t output, int64_t tap) {
   return output * axis->source_step + axis->offset + tap * axis->offset_step;
 }
 
-/** One segment of one target row. */
+/** One segment of one target row, or of two that lie one above the other. */
 static void run_segment(const depthwise *d, const share *share,
-                        const int64_t row[3], const segment *s) {
+                        const int64_t row[3], int lines, const segment *s) {
   const cvc_conv_job *job = d->job;
   const int64_t *kernel = job->conv->kernel, *size = d->source_size;
   const workspace *space = share->space;
@@ -189,19 +190,27 @@ static void run_segment(const depthwise *d, const share *share,
   const int64_t x = source_of(xs, s->region.first, tap);
   const int64_t end = x + (s->region.count - 1) * xs->source_step +
                       (taps - 1) * sign * xs->offset_step + 1;
-  int64_t runs = 0;
+  const int64_t below = lines > 1 ? ys->source_step : 0;
+  const int64_t top = source_of(ys, y_index, tap_of(ys, 0));
+  const int64_t step = ys->offset_step * (ys->offset_step < 0 ? -1 : 1);
+  int64_t runs = 0, lower_begin = 0, upper_end = 0;
   for (int64_t i = 0; i < zs->taps; i++) {
     const int64_t z = source_of(zs, z_index, tap_of(zs, i));
     if (z < 0 || z >= size[0]) continue;
     const int64_t t = zs->tap + tap_of(zs, i) * zs->tap_step;
-    for (int64_t j = 0; j < ys->taps; j++) {
-      const int64_t y = source_of(ys, y_index, tap_of(ys, j));
+    for (int64_t j = 0; j < ys->taps + below; j++) {
+      const int64_t y = top + j * step;
       if (y < 0 || y >= size[1]) continue;
-      const int64_t r = ys->tap + tap_of(ys, j) * ys->tap_step;
       space->a_run[runs] = ((z * size[1] + y) * size[2] + x) * d->channels;
-      space->b_run[runs++] =
-          ((t * kernel[1] + r) * kernel[2] + xs->tap + tap * xs->tap_step) *
-          lanes;
+      for (int line = 0; line < lines; line++) {
+        const int64_t r = ys->tap + tap_of(ys, j - line * below) * ys->tap_step;
+        (line ? space->lower_run : space->b_run)[runs] =
+            ((t * kernel[1] + r) * kernel[2] + xs->tap + tap * xs->tap_step) *
+            lanes;
+      }
+      if (lines == 1 || j < below) lower_begin = runs + 1;
+      if (j < ys->taps) upper_end = runs + 1;
+      runs++;
     }
   }
 
@@ -236,7 +245,11 @@ static void run_segment(const depthwise *d, const share *share,
       .window = s->window,
       .absent_left = cvc_max(0, -x),
       .absent_right = cvc_max(0, end - size[2]),
-      .ahead = share->ahead};
+      .ahead = share->ahead,
+      .line = lines > 1 ? d->target_size[2] : 0,
+      .lower_begin = lower_begin,
+      .upper_end = upper_end,
+      .lower_run = space->lower_run};
   d->kernels->depthwise(&call);
 }
 
@@ -262,14 +275,29 @@ static share share_of(const depthwise *d, const workspace *space, int64_t begin,
       .ahead = array_bytes(d) > STREAM_BYTES ? AHEAD_BYTES / d->bytes : 0};
 }
 
+/** Whether the kernel can run two target rows at once: those share most of
+ * their source rows, which without that come from the second-level cache for
+ * each. */
+static bool runs_two_lines(const depthwise *d, const workspace *space) {
+  const cvc_axis *zs = &space->axes[0][0], *ys = &space->axes[1][0];
+  return d->pass != CVC_BACKWARD_WEIGHT && d->kernels->mr >= 14 &&
+         zs->taps == 1 && d->steps[1] == 1 && d->steps[2] == 1 &&
+         ys->taps > ys->source_step &&
+         (ys->offset_step == 1 || ys->offset_step == -1) &&
+         space->segments[0].window;
+}
+
 static void run_rows(const depthwise *d, const share *share, int64_t begin,
                      int64_t end) {
-  for (int64_t i = begin; i < end; i++) {
-    const int64_t plane = i / d->target_size[1];
+  const bool two = runs_two_lines(d, share->space);
+  int lines;
+  for (int64_t i = begin; i < end; i += lines) {
+    const int64_t plane = i / d->target_size[1], h = i % d->target_size[1];
     const int64_t row[3] = {plane / d->target_size[0],
-                            plane % d->target_size[0], i % d->target_size[1]};
+                            plane % d->target_size[0], h};
+    lines = two && i + 1 < end && h + 1 < d->target_size[1] ? 2 : 1;
     for (int64_t s = 0; s < share->segments; s++)
-      run_segment(d, share, row, &share->space->segments[s]);
+      run_segment(d, share, row, lines, &share->space->segments[s]);
   }
 }
 
