@@ -70,11 +70,16 @@ def test_stub_of_the_extension():
 
     def signatures(of, definitions):
         for node in definitions:
+            if isinstance(node, ast.AnnAssign):
+                assert hasattr(of, node.target.id), node.target.id
+                continue
             compiled = getattr(of, node.name)
             if isinstance(node, ast.ClassDef):
                 yield from signatures(compiled, node.body)
             elif not node.decorator_list and node.name != "__init__":
-                stubbed = [argument.arg for argument in node.args.args]
+                given = node.args
+                all_of_them = *given.args, given.vararg, *given.kwonlyargs
+                stubbed = [argument.arg for argument in all_of_them if argument]
                 yield node.name, stubbed, [*inspect.signature(compiled).parameters]
 
     definitions = [
@@ -89,7 +94,12 @@ def test_stub_of_the_extension():
         for name, value in vars(convcore._core).items()
         if not name.startswith("_") and not inspect.ismodule(value)
     }
-    assert {node.name for node in definitions} == public
+    constants = {
+        node.target.id
+        for node in ast.parse(stub).body
+        if isinstance(node, ast.AnnAssign) and not node.target.id.startswith("_")
+    }
+    assert {node.name for node in definitions} | constants == public
 
 
 def test_run_time_dependencies():

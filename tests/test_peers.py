@@ -37,6 +37,9 @@ def torch_call(row, tensors):
         tensors = [F.pad(tensors[0], amounts), *tensors[1:]]
     if name == "cat":
         return torch.cat(tensors, **arguments)
+    if name == "layer_norm":  # torch takes no int
+        x, shape, *affine = tensors
+        tensors = [x, (shape,) if isinstance(shape, int) else shape, *affine]
     function = getattr(F, name, None) or getattr(torch, name)
     y = function(*tensors, **arguments)
     return torch.relu(y) if activation else y
@@ -49,6 +52,10 @@ def test_against_torch(row):
         "transpose" in row.function and pads_in_pairs(row)
     ):
         pytest.skip("torch pads both sides alike")
+    if row.function == "dropout":
+        pytest.skip("torch draws other numbers")
+    if row.function == "binary_cross_entropy_with_logits" and len(row.shapes) > 2:
+        pytest.skip("torch has no gradient of the weight")
     arrays = row.arrays(np.float64)
     tensors = [
         torch.from_numpy(a.copy()) if isinstance(a, np.ndarray) else a for a in arrays
