@@ -51,9 +51,10 @@ typedef struct cvc_tile {
   const void *residual; /* [rows][columns], row stride c_row, or NULL */
   int relu, accumulate;
   cvc_stores stores;
-  /* Memory that will be read soon, or NULL: a vector per term is brought into
-   * the caches. */
+  /* Memory that will be read soon, or NULL: from next + a_run[q] on a vector
+   * per term is brought into the caches. next_tile: how far it then moves. */
   const void *next;
+  ptrdiff_t next_tile;
 } cvc_tile;
 
 /**

@@ -39,6 +39,8 @@
 #define RUN_CYCLES 6.0
 /* Cycles to begin a plane. */
 #define PLANE_CYCLES 50.0
+/* Moving a pixel's vector of channels to their planes. */
+#define GATHER_CYCLES 8.0
 /* Moving a row of pixels of one channel, cycles per element. */
 #define ROW_CYCLES 0.25
 /* One that are not side by side. */
@@ -113,8 +115,8 @@ static double convert_cycles(const cvc_conv *conv) {
   return CONVERT_CYCLES * elements;
 }
 
-/** Cycles to move an element between a plane and channels-last memory: the
- * further the next one of the plane, the more. */
+/** Cycles to move an element from a plane to channels-last memory: the further
+ * the next one of the plane, the more. */
 static double scatter_cycles(int64_t channels) {
   return channels == 1 ? ROW_CYCLES : 1 + (double)cvc_min(channels, 64) / 32;
 }
@@ -139,7 +141,8 @@ static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
           (work.products * reduced * (term + RUN_CYCLES / run) +
            work.columns * TILE_OVERHEAD);
   if (conv->layout == CVC_CHANNELS_LAST)
-    return cycles + work.copied * scatter_cycles(ch.reduced * ch.groups) +
+    return cycles +
+           work.copied / reduced * vectors(conv, ch.reduced) * GATHER_CYCLES +
            work.moved * scatter_cycles(ch.produced * ch.groups);
   const bool strided = pass == CVC_FORWARD && conv->stride[2] > 1;
   return cycles + work.copied * (strided ? STEP_CYCLES : ROW_CYCLES) +

@@ -127,13 +127,14 @@ static void run_rectangle(const direct *d, cvc_tile *tile, int64_t rows,
   const int64_t c_line = across ? c_down : c_across;
   tile->a_row = across ? a_across : a_down;
   tile->c_row = across ? c_across : c_down;
+  tile->next_tile = mr * tile->a_row;
   for (int64_t line = 0; line < lines; line++) {
     const int64_t c_at = line * c_line;
     tile->a = cvc_at_const(a, line * a_line, d->bytes);
     tile->c = cvc_at(c, c_at, d->bytes);
     tile->residual = residual ? cvc_at_const(residual, c_at, d->bytes) : NULL;
     if (tile->next)
-      tile->next = cvc_at_const(tile->a, mr * tile->a_row, d->bytes);
+      tile->next = cvc_at_const(tile->a, tile->next_tile, d->bytes);
     cvc_run_tiles(d->kernels, tile, length, d->bytes);
   }
 }
@@ -166,7 +167,7 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
               job->conv->activation == CVC_ACTIVATION_RELU,
       .stores = d->stores,
       /* The first panel brings the source into the cache, a tile ahead. */
-      .next = d->line && panel == 0 ? d->source : NULL,
+      .next = panel == 0 ? d->source : NULL,
   };
   for (int64_t i = 0; i < n_rows; i++)
     for (int64_t j = 0; j < n_columns; j++) {

@@ -173,48 +173,83 @@ cvc_planar_work cvc_planar_work_of(const cvc_conv *conv, cvc_pass pass) {
 
 /* ------------------------------------------------------------- the planes */
 
-/** Columns low <= j < high of a plane that begins at w0 lie in the source. */
-static void columns_inside(const planar *p, int64_t w0, int64_t *low,
-                           int64_t *high) {
-  const int64_t step = p->axis[1].source_step, room = p->source[1] - w0;
-  *low = cvc_min(w0 < 0 ? cvc_ceil_div(-w0, step) : 0, p->width);
-  *high = room > 0 ? cvc_min(cvc_ceil_div(room, step), p->width) : 0;
+/** Where a plane takes its elements from: element (i, j) is the source's
+ * (h + i*step, w + j*step). Rows top <= i < bottom and columns low <= j < high
+ * lie in the source; the others are zeros. */
+typedef struct inside {
+  int64_t h, w, top, bottom, low, high;
+} inside;
+
+/** Indices low <= i < high whose source from + i*step exists. */
+static void indices_inside(int64_t from, int64_t step, int64_t size,
+                           int64_t count, int64_t *low, int64_t *high) {
+  const int64_t room = size - from;
+  *low = cvc_min(from < 0 ? cvc_ceil_div(-from, step) : 0, count);
+  *high = room > 0 ? cvc_min(cvc_ceil_div(room, step), count) : 0;
   *high = cvc_max(*low, *high);
 }
 
-/** One plane of a channel, for outputs from row `first` on. */
+/** Plane (ph, pw), for outputs from row `first` on. */
+static inside inside_of(const planar *p, int64_t first, int64_t ph,
+                        int64_t pw) {
+  const cvc_axis *h = &p->axis[0], *w = &p->axis[1];
+  inside at = {
+      .h = p->origin[0] + first * h->source_step + ph,
+      .w = p->by_tap ? w->offset + pw * w->offset_step : p->origin[1] + pw};
+  indices_inside(at.h, h->source_step, p->source[0], p->plane_rows, &at.top,
+                 &at.bottom);
+  indices_inside(at.w, w->source_step, p->source[1], p->width, &at.low,
+                 &at.high);
+  return at;
+}
+
+/** One plane of a channel that is an array of its own. */
 static void fill_plane(const planar *p, const void *channel, const void *end,
-                       int64_t first, int64_t ph, int64_t pw, char *plane) {
-  const cvc_axis *w = &p->axis[1];
-  const int64_t pixel = p->source_last ? p->source_channels : 1;
-  const int64_t step = p->axis[0].source_step;
-  const int64_t h0 = p->origin[0] + first * step + ph;
-  const int64_t w0 =
-      p->by_tap ? w->offset + pw * w->offset_step : p->origin[1] + pw;
-  const int64_t row = p->width * p->bytes, room = p->source[0] - h0;
-  /* Rows top <= i < bottom lie in the source. */
-  const int64_t top =
-      cvc_min(h0 < 0 ? cvc_ceil_div(-h0, step) : 0, p->plane_rows);
-  const int64_t bottom = cvc_max(
-      top, room > 0 ? cvc_min(cvc_ceil_div(room, step), p->plane_rows) : 0);
-  if (top > 0) memset(plane, 0, (size_t)(top * row));
-  cvc_rows rows = {.rows = bottom - top,
-                   .width = p->width,
-                   .x_end = end,
-                   .x_row = step * p->source[1] * pixel,
-                   .x_step = w->source_step * pixel,
-                   .y = plane + top * row};
-  int64_t low, high;
-  columns_inside(p, w0, &low, &high);
-  rows.low = low;
-  rows.high = high;
-  rows.x = cvc_at_const(
-      channel,
-      ((h0 + top * step) * p->source[1] + w0 + low * w->source_step) * pixel,
-      p->bytes);
+                       const inside *at, char *plane) {
+  const int64_t h_step = p->axis[0].source_step;
+  const int64_t w_step = p->axis[1].source_step;
+  const int64_t row = p->width * p->bytes;
+  memset(plane, 0, (size_t)(at->top * row));
+  const int64_t source =
+      (at->h + at->top * h_step) * p->source[1] + at->w + at->low * w_step;
+  const cvc_rows rows = {.rows = at->bottom - at->top,
+                         .low = at->low,
+                         .high = at->high,
+                         .width = p->width,
+                         .x = cvc_at_const(channel, source, p->bytes),
+                         .x_end = end,
+                         .x_row = h_step * p->source[1],
+                         .x_step = w_step,
+                         .y = plane + at->top * row};
   p->kernels->rows(&rows);
-  if (bottom < p->plane_rows)
-    memset(plane + bottom * row, 0, (size_t)((p->plane_rows - bottom) * row));
+  memset(plane + at->bottom * row, 0,
+         (size_t)((p->plane_rows - at->bottom) * row));
+}
+
+/** One plane of every channel of a group, from channels-last memory. */
+static void fill_from_pixels(const planar *p, const void *image,
+                             const inside *at, char *planes) {
+  const int64_t pixel = p->source_channels, channels = p->ch.reduced;
+  const int64_t w_step = p->axis[1].source_step;
+  const int64_t row = p->axis[0].source_step * p->source[1];
+  int64_t rows = at->bottom - at->top, width = at->high - at->low;
+  if (rows < p->plane_rows || width < p->width)
+    for (int64_t c = 0; c < channels; c++)
+      memset(cvc_at(planes, c * p->channel_size, p->bytes), 0,
+             (size_t)(p->plane_rows * p->width * p->bytes));
+  if (width == p->width && row == width * w_step) { /* one long row */
+    width *= rows;
+    rows = cvc_min(rows, 1);
+  }
+  for (int64_t i = 0; i < rows; i++) {
+    const int64_t h = at->h + (at->top + i) * p->axis[0].source_step;
+    const int64_t w = at->w + at->low * w_step;
+    const int64_t target = (at->top + i) * p->width + at->low;
+    p->kernels->transpose(
+        width, channels,
+        cvc_at_const(image, (h * p->source[1] + w) * pixel, p->bytes),
+        w_step * pixel, cvc_at(planes, target, p->bytes), p->channel_size);
+  }
 }
 
 /** The source, or channel c of an image of it, channels first or last. */
@@ -232,12 +267,17 @@ static const void *source_channel(const planar *p, int64_t image,
 static void fill_planes(const planar *p, int64_t image, int64_t group,
                         int64_t first, char *planes) {
   const void *end = source_channel(p, p->job->conv->n, 0);
-  for (int64_t c = 0; c < p->ch.reduced; c++) {
-    const void *channel = source_channel(p, image, group * p->ch.reduced + c);
-    for (int64_t i = 0; i < p->planes[0] * p->planes[1]; i++)
-      fill_plane(
-          p, channel, end, first, i / p->planes[1], i % p->planes[1],
-          cvc_at(planes, c * p->channel_size + i * p->phase_size, p->bytes));
+  const int64_t channel = group * p->ch.reduced;
+  for (int64_t i = 0; i < p->planes[0] * p->planes[1]; i++) {
+    const inside at = inside_of(p, first, i / p->planes[1], i % p->planes[1]);
+    char *phase = cvc_at(planes, i * p->phase_size, p->bytes);
+    if (p->source_last) {
+      fill_from_pixels(p, source_channel(p, image, channel), &at, phase);
+      continue;
+    }
+    for (int64_t c = 0; c < p->ch.reduced; c++)
+      fill_plane(p, source_channel(p, image, channel + c), end, &at,
+                 cvc_at(phase, c * p->channel_size, p->bytes));
   }
 }
 

@@ -5,7 +5,6 @@ void cvc_run_tiles(const cvc_kernels *kernels, cvc_tile *tile, int64_t rows,
   const int64_t tiles = cvc_ceil_div(rows, kernels->mr);
   const void *a = tile->a, *residual = tile->residual;
   const void *row_bias = tile->row_bias;
-  const int64_t vector = kernels->vector_length;
   void *c = tile->c;
   for (int64_t i = 0; i < tiles; i++) {
     const int64_t first = i * rows / tiles;
@@ -17,7 +16,6 @@ void cvc_run_tiles(const cvc_kernels *kernels, cvc_tile *tile, int64_t rows,
       tile->residual = cvc_at_const(residual, first * tile->c_row, bytes);
     kernels->tile(tile);
     if (tile->next)
-      tile->next =
-          cvc_at_const(tile->next, tile->runs * tile->length * vector, bytes);
+      tile->next = cvc_at_const(tile->next, tile->next_tile, bytes);
   }
 }

@@ -49,7 +49,8 @@ int64_t cvc_winograd_points(const cvc_conv *conv, int m) {
   return g.points;
 }
 
-static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m) {
+static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
+                            int threads) {
   winograd g = {.pass = pass,
                 .kernels = cvc_kernels_of(conv->dtype),
                 .ch = cvc_conv_channels(conv, pass),
@@ -77,6 +78,9 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m) {
   const int64_t most =
       cvc_max(cvc_min(CACHE_BYTES / 2 / tile_bytes, MOST_TILES), least);
   g.blocks = cvc_max(cvc_ceil_div(g.total, most), 1);
+  /* As many for each thread, but no smaller than a tile of the product. */
+  const int64_t even = cvc_round_up(g.blocks, threads);
+  if (g.blocks > 1 && g.total >= even * g.kernels->mr) g.blocks = even;
   g.block = cvc_ceil_div(g.total, g.blocks);
   /* One cache line more than a multiple of 4 KB would need: points of a tile
    * must not all fall into one cache set. */
@@ -90,7 +94,7 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m) {
 
 void cvc_winograd_blocks(const cvc_conv *conv, cvc_pass pass, int m,
                          int64_t *tiles, int64_t *blocks) {
-  const winograd g = winograd_of(conv, pass, m);
+  const winograd g = winograd_of(conv, pass, m, 1);
   *tiles = g.total;
   *blocks = g.blocks;
 }
@@ -105,7 +109,7 @@ static int64_t u_offset(const winograd *g, int64_t group, int64_t panel) {
 void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
                        int64_t group, int64_t panel, int64_t c, int64_t count,
                        const void *w, void *points) {
-  const winograd g = winograd_of(conv, pass, m);
+  const winograd g = winograd_of(conv, pass, m, 1);
   const int64_t width = cvc_panel_width(g.ch.produced, panel, g.kernels);
   const int64_t taps = g.r[0] * g.r[1];
   cvc_winograd_filter filter = {.nh = g.n[0],
@@ -202,7 +206,8 @@ static void multiply(const winograd *g, const block *b, int64_t begin,
           .columns = (int)width,
           /* Two calls read all of the next point's weights. */
           .next = cvc_at_const(panel_u, (point + 1) * g->ch.reduced * width,
-                               g->bytes)};
+                               g->bytes),
+          .next_tile = g->ch.reduced * g->kernels->vector_length};
       cvc_run_tiles(g->kernels, &tile, b->count, g->bytes);
     }
   }
@@ -328,12 +333,12 @@ static cvc_status run_phases(winograd *g) {
 
 int64_t cvc_winograd_scratch(const cvc_conv *conv, cvc_pass pass, int m,
                              int threads) {
-  const winograd g = winograd_of(conv, pass, m);
+  const winograd g = winograd_of(conv, pass, m, 1); /* the largest blocks */
   return threads * (g.thread_bytes + own_bytes(&g, conv));
 }
 
 cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass) {
-  winograd g = winograd_of(job->conv, pass, job->choice.m);
+  winograd g = winograd_of(job->conv, pass, job->choice.m, job->threads);
   g.job = job;
   g.scratch = job->scratch;
   const int64_t tasks = g.blocks * g.ch.groups;

@@ -107,6 +107,7 @@ typedef struct loop {
   int count;
   atomic_int_fast64_t next[CVC_MAX_PHASES], done[CVC_MAX_PHASES];
   atomic_bool stop;
+  atomic_int left; /* threads that have no more to do */
 } loop;
 
 double cvc_now(void) {
@@ -150,6 +151,21 @@ static void take_tasks(loop *l, int thread) {
   }
 }
 
+#if defined(_OPENMP)
+/** The caller awaits the others here, awake: where OpenMP's barrier would let
+ * it sleep it would come late to all that follows. */
+static void leave(loop *l, int thread, int threads) {
+  if (thread) {
+    atomic_fetch_add_explicit(&l->left, 1, memory_order_release);
+    return;
+  }
+  for (int64_t tries = 0;
+       atomic_load_explicit(&l->left, memory_order_acquire) < threads - 1;
+       tries++)
+    if (tries > 1000) sched_yield();
+}
+#endif
+
 cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
                                const cvc_phase *phases, int count,
                                void *context) {
@@ -159,11 +175,16 @@ cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
     atomic_init(&l.done[p], 0);
   }
   atomic_init(&l.stop, false);
+  atomic_init(&l.left, 0);
 #if defined(_OPENMP)
   if (threads > 1) {
     prepare_fork();
 #pragma omp parallel num_threads(threads)
-    take_tasks(&l, omp_get_thread_num());
+    {
+      const int thread = omp_get_thread_num();
+      take_tasks(&l, thread);
+      leave(&l, thread, omp_get_num_threads());
+    }
     return atomic_load(&l.stop) ? CVC_INTERRUPTED : CVC_OK;
   }
 #endif
