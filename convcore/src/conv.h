@@ -210,6 +210,8 @@ int64_t cvc_winograd_points(const cvc_conv *conv, int m);
 /** Tiles of all images, and the blocks they are cut into. */
 void cvc_winograd_blocks(const cvc_conv *conv, cvc_pass pass, int m,
                          int64_t *tiles, int64_t *blocks);
+/** Elements of u. */
+int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m);
 /** u of reduced channels c..c+count-1 of a panel, from their filters
  * w[c][tap][width]. */
 void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,

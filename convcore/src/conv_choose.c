@@ -27,6 +27,8 @@
 /* Cycles per point and vector of channels of the two transforms. */
 #define INPUT_CYCLES 4.0
 #define OUTPUT_CYCLES 3.0
+/* Of either per tile, where the channels fill no vector. */
+#define FEW_CYCLES 600.0
 /* Of the gradient of weights: cycles per element to add and store the direct
  * algorithm's parts, and per point and vector to transform Winograd's sums. */
 #define WEIGHT_CYCLES 2.5
@@ -50,8 +52,8 @@
 /* Converting a whole array between layouts, cycles per element. */
 #define CONVERT_CYCLES 0.5
 /* Packing, cycles per vector of weights: moving, and Winograd's transform. */
-#define PACK_CYCLES 32.0
-#define FILTER_CYCLES 12.0
+#define PACK_CYCLES 18.0
+#define FILTER_CYCLES 6.0
 
 /** Winograd tiles that exist, for filters of r taps on both axes (or on w
  * alone), with the class of their error. */
@@ -237,6 +239,9 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   cycles += (double)count * groups * points *
             (INPUT_CYCLES * vectors(conv, ch.reduced) +
              OUTPUT_CYCLES * vectors(conv, ch.produced));
+  const int64_t lanes = cvc_kernels_of(conv->dtype)->vector_length;
+  const int few = (ch.reduced < lanes) + (ch.produced < lanes);
+  cycles += (double)count * groups * few * FEW_CYCLES;
   if (conv->weights == CVC_WEIGHTS_PLAIN)
     cycles += FILTER_CYCLES * weights +
               PACK_CYCLES * weights / points * (double)cvc_volume(conv->kernel);

@@ -58,8 +58,7 @@ int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
   if (choice.planar || gradient_columns(pass, choice))
     elements += cvc_conv_w_elements(conv);
   if (choice.algorithm == CVC_WINOGRAD)
-    elements += panel_offset(conv, pass, choice, conv->groups, 0) /
-                cvc_volume(conv->kernel) * cvc_winograd_points(conv, choice.m);
+    elements += cvc_winograd_weights(conv, pass, choice.m);
   return elements;
 }
 
@@ -124,21 +123,34 @@ typedef struct pack_job {
 /** Where one panel's weights are read and written. */
 typedef struct pack_panel {
   int64_t group, panel, columns, width, reduced;
+  const void *w;
   void *to; /* [tap][reduced][width] */
 } pack_panel;
 
-/** `count` terms of a panel from number `first`, in the order (channel, tap),
- * which are side by side in every column of w. */
+/** `count` terms of a panel from number `first`, in the order (channel, tap).
+ */
 static void pack_terms(const pack_job *p, const pack_panel *panel,
-                       int64_t first, int64_t count, const void *w) {
+                       int64_t first, int64_t count) {
   const int64_t bytes = cvc_dtype_bytes(p->conv->dtype);
   const int64_t row_bytes = panel->width * bytes;
   const cvc_kernels *kernels = cvc_kernels_of(p->conv->dtype);
   _Alignas(64) char buffer[TERMS * TERM_BYTES];
   if (panel->columns < panel->width)
     memset(buffer, 0, (size_t)(count * row_bytes));
-  kernels->transpose(panel->columns, count, w, p->produced_stride, buffer,
-                     panel->width);
+  for (int64_t i = 0, side_by_side; i < count; i += side_by_side) {
+    const int64_t c = (first + i) / p->taps, tap = (first + i) % p->taps;
+    const void *w = cvc_at_const(panel->w, c * p->reduced_stride + tap, bytes);
+    char *to = buffer + i * row_bytes;
+    side_by_side = cvc_min(p->taps - tap, count - i);
+    if (p->produced_stride == 1) {
+      memcpy(to, w, (size_t)(panel->columns * bytes));
+      continue;
+    }
+    /* Forward, a column has the taps of all channels side by side. */
+    if (p->reduced_stride == p->taps) side_by_side = count;
+    kernels->transpose(panel->columns, side_by_side, w, p->produced_stride, to,
+                       panel->width);
+  }
   if (!kernels->all_finite(count * panel->width, buffer)) {
     const uint32_t no = 0; /* every task that writes it writes the same */
     __atomic_store(&((cvc_packed *)p->packed)->all_finite, &no,
@@ -177,18 +189,11 @@ static void pack_task(void *context, int64_t task, int thread) {
   panel.columns = cvc_min(panel.width, ch.produced - first);
   panel.to = (void *)cvc_packed_panel(conv, p->pass, p->choice, p->packed,
                                       panel.group, panel.panel);
-  const void *w = cvc_at_const(
+  panel.w = cvc_at_const(
       p->w, panel.group * p->group_stride + first * p->produced_stride, bytes);
-
-  /* Forward, a column has all channels side by side, otherwise one. */
-  const bool dense = p->reduced_stride == p->taps;
-  const int64_t channels = dense ? end - begin : 1;
   const int64_t most = p->taps < TERMS ? TERMS - TERMS % p->taps : TERMS;
-  for (int64_t c = begin; c < end; c += channels)
-    for (int64_t t = 0; t < channels * p->taps; t += most)
-      pack_terms(p, &panel, c * p->taps + t,
-                 cvc_min(most, channels * p->taps - t),
-                 cvc_at_const(w, c * p->reduced_stride + t, bytes));
+  for (int64_t t = begin * p->taps; t < end * p->taps; t += most)
+    pack_terms(p, &panel, t, cvc_min(most, end * p->taps - t));
 }
 
 cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,

@@ -28,6 +28,7 @@ typedef struct winograd {
   int64_t source_channels, target_channels;
   int64_t points, panels, total; /* total: tiles of all images */
   int64_t block, blocks;         /* tiles of a block; blocks */
+  int64_t parts;                 /* of a block that threads share */
   int64_t v_row, m_row;          /* elements of a tile, in whole vectors */
   int64_t v_point, m_point;      /* elements between points */
   char *scratch;
@@ -101,9 +102,20 @@ void cvc_winograd_blocks(const cvc_conv *conv, cvc_pass pass, int m,
 
 /* ------------------------------------------------------------- weights */
 
+/** Elements between points of a panel: a cache line more, as for v and m. */
+static int64_t u_point(const winograd *g, int64_t width) {
+  return g->ch.reduced * width + 64 / g->bytes;
+}
+
 static int64_t u_offset(const winograd *g, int64_t group, int64_t panel) {
-  const int64_t width = cvc_round_up(g->ch.produced, g->kernels->vector_length);
-  return g->points * g->ch.reduced * (group * width + panel * g->kernels->nr);
+  const int64_t panels = group * g->panels + panel; /* before it */
+  const int64_t columns = group * g->m_row + panel * g->kernels->nr;
+  return g->points * (g->ch.reduced * columns + panels * (64 / g->bytes));
+}
+
+int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m) {
+  const winograd g = winograd_of(conv, pass, m, 1);
+  return u_offset(&g, conv->groups, 0);
 }
 
 void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
@@ -117,7 +129,7 @@ void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
                                 .rw = g.r[1],
                                 .width = (int)width,
                                 .turned = pass == CVC_BACKWARD_DATA,
-                                .u_point = g.ch.reduced * width};
+                                .u_point = u_point(&g, width)};
   for (int64_t i = 0; i < count; i++) {
     filter.w = cvc_at_const(w, i * taps * width, g.bytes);
     filter.u =
@@ -193,7 +205,7 @@ static void multiply(const winograd *g, const block *b, int64_t begin,
     for (int64_t point = 0; point < g->points; point++) {
       cvc_tile tile = {
           .a = cvc_at_const(b->v, point * g->v_point, g->bytes),
-          .b = cvc_at_const(panel_u, point * g->ch.reduced * width, g->bytes),
+          .b = cvc_at_const(panel_u, point * u_point(g, width), g->bytes),
           .a_run = &no_offset,
           .b_run = &no_offset,
           .runs = 1,
@@ -205,8 +217,8 @@ static void multiply(const winograd *g, const block *b, int64_t begin,
           .c_row = g->m_row,
           .columns = (int)width,
           /* Two calls read all of the next point's weights. */
-          .next = cvc_at_const(panel_u, (point + 1) * g->ch.reduced * width,
-                               g->bytes),
+          .next =
+              cvc_at_const(panel_u, (point + 1) * u_point(g, width), g->bytes),
           .next_tile = g->ch.reduced * g->kernels->vector_length};
       cvc_run_tiles(g->kernels, &tile, b->count, g->bytes);
     }
@@ -292,43 +304,31 @@ static void block_task(void *context, int64_t task, int thread) {
 }
 
 /** Few blocks: each phase of a block is shared by the threads. */
-typedef struct phase {
-  const winograd *g;
-  const block *b;
-  int64_t parts;
-} phase;
-
-static void input_task(void *context, int64_t task, int thread) {
-  const phase *p = context;
-  transform_input(p->g, p->b, task * p->b->count / p->parts,
-                  (task + 1) * p->b->count / p->parts, zeros_of(p->g, thread));
+static block shared_block(const winograd *g, int64_t index) {
+  return block_at(g, index / g->ch.groups, index % g->ch.groups, 0);
 }
 
-static void multiply_task(void *context, int64_t task, int thread) {
+static void input_task(void *context, int64_t index, int64_t task, int thread) {
+  const winograd *g = context;
+  const block b = shared_block(g, index);
+  transform_input(g, &b, task * b.count / g->parts,
+                  (task + 1) * b.count / g->parts, zeros_of(g, thread));
+}
+
+static void multiply_task(void *context, int64_t index, int64_t task,
+                          int thread) {
   (void)thread;
-  const phase *p = context;
-  multiply(p->g, p->b, task, task + 1);
+  const winograd *g = context;
+  const block b = shared_block(g, index);
+  multiply(g, &b, task, task + 1);
 }
 
-static void output_task(void *context, int64_t task, int thread) {
-  const phase *p = context;
-  transform_output(p->g, p->b, task * p->b->count / p->parts,
-                   (task + 1) * p->b->count / p->parts,
-                   direct_scratch(p->g, thread));
-}
-
-static cvc_status run_phases(winograd *g) {
-  const cvc_call *call = g->job->call;
-  const int threads = g->job->threads;
-  for (int64_t i = 0; i < g->blocks * g->ch.groups; i++) {
-    const block b = block_at(g, i / g->ch.groups, i % g->ch.groups, 0);
-    phase p = {.g = g, .b = &b, .parts = cvc_min(b.count, 4 * threads)};
-    const cvc_phase phases[] = {{p.parts, input_task},
-                                {g->panels, multiply_task},
-                                {p.parts, output_task}};
-    CVC_TRY(cvc_parallel_phases(call, threads, phases, 3, &p));
-  }
-  return CVC_OK;
+static void output_task(void *context, int64_t index, int64_t task,
+                        int thread) {
+  const winograd *g = context;
+  const block b = shared_block(g, index);
+  transform_output(g, &b, task * b.count / g->parts,
+                   (task + 1) * b.count / g->parts, direct_scratch(g, thread));
 }
 
 int64_t cvc_winograd_scratch(const cvc_conv *conv, cvc_pass pass, int m,
@@ -342,7 +342,10 @@ cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass) {
   g.job = job;
   g.scratch = job->scratch;
   const int64_t tasks = g.blocks * g.ch.groups;
-  /* Few blocks, which threads cannot share evenly. */
-  if (tasks < 2 * job->threads && tasks % job->threads) return run_phases(&g);
-  return cvc_parallel(job->call, job->threads, tasks, block_task, &g);
+  if (tasks >= 2 * job->threads || tasks % job->threads == 0)
+    return cvc_parallel(job->call, job->threads, tasks, block_task, &g);
+  g.parts = cvc_min(g.block, 4 * job->threads);
+  const cvc_phase phases[] = {
+      {g.parts, input_task}, {g.panels, multiply_task}, {g.parts, output_task}};
+  return cvc_parallel_phases(job->call, job->threads, phases, 3, tasks, &g);
 }

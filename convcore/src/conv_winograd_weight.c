@@ -41,10 +41,23 @@ typedef struct gradient {
   int64_t blocks, plane; /* plane: elements between points of v and d */
   side x, dy;
   int64_t pairs, parts; /* panels of k and c; tasks of a pair, by points */
-  int64_t index, first, count; /* the current block and its tiles */
   void *m_sums, *zeros;
   atomic_bool not_finite;
 } gradient;
+
+/** A block of tiles. */
+typedef struct block {
+  gradient *g;
+  int64_t index, first, count;
+} block;
+
+static block block_of(gradient *g, int64_t index) {
+  const int64_t first = index * g->total / g->blocks;
+  return (block){.g = g,
+                 .index = index,
+                 .first = first,
+                 .count = (index + 1) * g->total / g->blocks - first};
+}
 
 static int64_t side_elements(const gradient *g, const side *s) {
   return g->groups * s->panels * s->planes * g->plane;
@@ -142,12 +155,13 @@ static void request(const void *memory, int64_t bytes) {
 }
 
 /** Some tiles of the block, all channels. */
-static void transform_side(const gradient *g, const side *s, int64_t begin,
+static void transform_side(const block *b, const side *s, int64_t begin,
                            int64_t end) {
+  const gradient *g = b->g;
   const void *pixels[TASK_TILES][MOST_POINTS], *at[MOST_POINTS];
   const int count = s->taps[0] * s->taps[1];
   for (int64_t t = begin; t < end; t++)
-    set_pixels(g, s, g->first + t, pixels[t - begin]);
+    set_pixels(g, s, b->first + t, pixels[t - begin]);
   cvc_winograd_input tile = {.nh = g->n[0],
                              .nw = g->n[1],
                              .mh = g->m[0],
@@ -172,13 +186,15 @@ static void transform_side(const gradient *g, const side *s, int64_t begin,
 }
 
 /** Even tasks transform dy, odd ones x. */
-static void transform_task(void *context, int64_t task, int thread) {
+static void transform_task(void *context, int64_t index, int64_t task,
+                           int thread) {
   (void)thread;
-  const gradient *g = context;
+  gradient *g = context;
+  const block b = block_of(g, index);
   const int64_t begin = task / 2 * TASK_TILES;
   if (task % 2 && !g->job->target) return;
-  transform_side(g, task % 2 ? &g->x : &g->dy, begin,
-                 cvc_min(begin + TASK_TILES, g->count));
+  transform_side(&b, task % 2 ? &g->x : &g->dy, begin,
+                 cvc_min(begin + TASK_TILES, b.count));
 }
 
 /* ---------------------------------------------------------------- products */
@@ -219,15 +235,16 @@ static void *dw_of(const gradient *g, const pair *p, int64_t k) {
 }
 
 /** A task that multiplies stores the result. */
-static bool stores(const gradient *g) {
-  return g->parts == 1 && g->index == g->blocks - 1;
+static bool stores(const block *b) {
+  return b->g->parts == 1 && b->index == b->g->blocks - 1;
 }
 
 static const ptrdiff_t no_offset = 0;
 
-/** Points [begin, end) of m, of the current block or with those before. */
-static void multiply(const gradient *g, const pair *p, int64_t begin,
+/** Points [begin, end) of m, of the first block or with those before. */
+static void multiply(const block *b, const pair *p, int64_t begin,
                      int64_t end) {
+  const gradient *g = b->g;
   for (int64_t i = begin; i < end; i++) {
     cvc_tile tile = {
         .a = cvc_at_const(p->d, i * g->plane, g->bytes),
@@ -235,23 +252,24 @@ static void multiply(const gradient *g, const pair *p, int64_t begin,
         .a_run = &no_offset,
         .b_run = &no_offset,
         .runs = 1,
-        .length = g->count,
+        .length = b->count,
         .a_row = 1,
         .a_step = g->nr,
         .b_step = g->nr,
         .c = cvc_at(p->m, i * m_point(g), g->bytes),
         .c_row = g->nr,
         .columns = (int)cvc_round_up(p->columns, g->kernels->vector_length),
-        .accumulate = g->index > 0};
+        .accumulate = b->index > 0};
     cvc_run_tiles(g->kernels, &tile, p->rows, g->bytes);
     /* dw of a row is far from that of the next one. */
-    if (i < p->rows && stores(g))
+    if (i < p->rows && stores(b))
       request(dw_of(g, p, i), p->columns * g->r[0] * g->r[1] * g->bytes);
   }
 }
 
 /** db of a panel: the sums of the tiles, a product with ones. */
-static void add_bias(const gradient *g, const pair *p) {
+static void add_bias(const block *b, const pair *p) {
+  const gradient *g = b->g;
   static const float one_f32 = 1;
   static const double one_f64 = 1;
   const cvc_tile tile = {
@@ -260,12 +278,12 @@ static void add_bias(const gradient *g, const pair *p) {
       .a_run = &no_offset,
       .b_run = &no_offset,
       .runs = 1,
-      .length = g->count,
+      .length = b->count,
       .b_step = g->nr,
       .c = cvc_at(g->job->db, p->group * g->dy.channels + p->k, g->bytes),
       .rows = 1,
       .columns = (int)p->rows,
-      .accumulate = g->index > 0};
+      .accumulate = b->index > 0};
   g->kernels->tile(&tile);
 }
 
@@ -286,15 +304,17 @@ static void store(gradient *g, const pair *p) {
     atomic_store_explicit(&g->not_finite, true, memory_order_relaxed);
 }
 
-static void multiply_task(void *context, int64_t task, int thread) {
+static void multiply_task(void *context, int64_t index, int64_t task,
+                          int thread) {
   gradient *g = context;
+  const block b = block_of(g, index);
   const pair p = pair_of(g, task / g->parts, thread);
   const int64_t part = task % g->parts;
-  if (g->job->db && p.c == 0 && part == 0) add_bias(g, &p);
+  if (g->job->db && p.c == 0 && part == 0) add_bias(&b, &p);
   if (!g->job->target) return;
-  multiply(g, &p, part * g->points / g->parts,
+  multiply(&b, &p, part * g->points / g->parts,
            (part + 1) * g->points / g->parts);
-  if (stores(g)) store(g, &p);
+  if (stores(&b)) store(g, &p);
 }
 
 static void store_task(void *context, int64_t task, int thread) {
@@ -327,15 +347,12 @@ cvc_status cvc_winograd_weight_run(const cvc_conv_job *job) {
   g.dy.array = job->y;
   carve(&g, job->threads, job->scratch);
   clear_tail(&g);
-  for (; g.index < g.blocks; g.index++) {
-    g.first = g.index * g.total / g.blocks;
-    g.count = (g.index + 1) * g.total / g.blocks - g.first;
-    CVC_TRY(cvc_parallel(job->call, job->threads,
-                         2 * cvc_ceil_div(g.count, TASK_TILES), transform_task,
-                         &g));
-    CVC_TRY(cvc_parallel(job->call, job->threads, g.pairs * g.parts,
-                         multiply_task, &g));
-  }
+  const int64_t tiles = cvc_ceil_div(g.total, g.blocks); /* of a block */
+  const cvc_phase phases[] = {
+      {2 * cvc_ceil_div(tiles, TASK_TILES), transform_task},
+      {g.pairs * g.parts, multiply_task}};
+  CVC_TRY(
+      cvc_parallel_phases(job->call, job->threads, phases, 2, g.blocks, &g));
   if (g.parts > 1 && job->target)
     CVC_TRY(cvc_parallel(job->call, job->threads, g.pairs, store_task, &g));
   if (!g.not_finite) return CVC_OK;

@@ -129,16 +129,15 @@ typedef void (*cvc_task)(void *context, int64_t task, int thread);
 cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
                         cvc_task function, void *context);
 
-/** The same for up to CVC_MAX_PHASES loops: one begins when all tasks of the
- * one before have ended. */
-enum { CVC_MAX_PHASES = 3 };
+/** `rounds` times the phases one after the other, in one go: a phase begins
+ * when all tasks of the one before have ended. */
 typedef struct cvc_phase {
   int64_t tasks;
-  cvc_task function;
+  void (*function)(void *context, int64_t round, int64_t task, int thread);
 } cvc_phase;
 cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
                                const cvc_phase *phases, int count,
-                               void *context);
+                               int64_t rounds, void *context);
 
 /** Seconds of a clock that only goes forward. */
 double cvc_now(void);

@@ -105,7 +105,9 @@ typedef struct loop {
   void *context;
   const cvc_phase *phases;
   int count;
-  atomic_int_fast64_t next[CVC_MAX_PHASES], done[CVC_MAX_PHASES];
+  int64_t rounds;
+  /* Tasks that are taken and that have ended, of all phases and rounds. */
+  atomic_int_fast64_t taken, ended;
   atomic_bool stop;
   atomic_int left; /* threads that have no more to do */
 } loop;
@@ -120,12 +122,10 @@ static bool stopped(loop *l) {
   return atomic_load_explicit(&l->stop, memory_order_relaxed);
 }
 
-/** Wait for the tasks of a phase, not for threads that have yet to wake. */
-static void wait_for(loop *l, int phase) {
-  const int64_t tasks = l->phases[phase].tasks;
+/** Wait for tasks, not for threads that have yet to wake. */
+static void wait_for(loop *l, int64_t tasks) {
   for (int64_t tries = 0; !stopped(l); tries++) {
-    if (atomic_load_explicit(&l->done[phase], memory_order_acquire) == tasks)
-      return;
+    if (atomic_load_explicit(&l->ended, memory_order_acquire) >= tasks) return;
     if (tries > 1000) sched_yield();
   }
 }
@@ -134,20 +134,25 @@ static void wait_for(loop *l, int phase) {
 static void take_tasks(loop *l, int thread) {
   bool polls = thread == 0 && l->call && l->call->interrupt;
   double last = polls ? cvc_now() : 0;
-  for (int p = 0; p < l->count; p++) {
-    const cvc_phase *phase = &l->phases[p];
-    while (!stopped(l)) {
-      int64_t task =
-          atomic_fetch_add_explicit(&l->next[p], 1, memory_order_relaxed);
-      if (task >= phase->tasks) break;
-      phase->function(l->context, task, thread);
-      atomic_fetch_add_explicit(&l->done[p], 1, memory_order_release);
-      if (!polls || cvc_now() - last < POLL_SECONDS) continue;
-      if (l->call->interrupt(l->call->interrupt_data))
-        atomic_store_explicit(&l->stop, true, memory_order_relaxed);
-      last = cvc_now();
+  const cvc_phase *phase = l->phases, *end = phase + l->count;
+  int64_t round = 0, first = 0; /* first: task of the phase */
+  while (!stopped(l)) {
+    const int64_t task =
+        atomic_fetch_add_explicit(&l->taken, 1, memory_order_relaxed);
+    while (task >= first + phase->tasks) {
+      first += phase->tasks;
+      if (++phase < end) continue;
+      phase = l->phases;
+      if (++round == l->rounds) return;
     }
-    if (p + 1 < l->count) wait_for(l, p);
+    wait_for(l, first);
+    if (stopped(l)) return;
+    phase->function(l->context, round, task - first, thread);
+    atomic_fetch_add_explicit(&l->ended, 1, memory_order_release);
+    if (!polls || cvc_now() - last < POLL_SECONDS) continue;
+    if (l->call->interrupt(l->call->interrupt_data))
+      atomic_store_explicit(&l->stop, true, memory_order_relaxed);
+    last = cvc_now();
   }
 }
 
@@ -168,12 +173,14 @@ static void leave(loop *l, int thread, int threads) {
 
 cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
                                const cvc_phase *phases, int count,
-                               void *context) {
-  loop l = {.call = call, .context = context, .phases = phases, .count = count};
-  for (int p = 0; p < count; p++) {
-    atomic_init(&l.next[p], 0);
-    atomic_init(&l.done[p], 0);
-  }
+                               int64_t rounds, void *context) {
+  loop l = {.call = call,
+            .context = context,
+            .phases = phases,
+            .count = count,
+            .rounds = rounds};
+  atomic_init(&l.taken, 0);
+  atomic_init(&l.ended, 0);
   atomic_init(&l.stop, false);
   atomic_init(&l.left, 0);
 #if defined(_OPENMP)
@@ -193,10 +200,23 @@ cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
   return atomic_load(&l.stop) ? CVC_INTERRUPTED : CVC_OK;
 }
 
+typedef struct simple {
+  cvc_task function;
+  void *context;
+} simple;
+
+static void simple_task(void *context, int64_t round, int64_t task,
+                        int thread) {
+  (void)round;
+  const simple *s = context;
+  s->function(s->context, task, thread);
+}
+
 cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
                         cvc_task function, void *context) {
-  const cvc_phase all = {.tasks = tasks, .function = function};
-  return cvc_parallel_phases(call, threads, &all, 1, context);
+  simple s = {function, context};
+  const cvc_phase all = {.tasks = tasks, .function = simple_task};
+  return cvc_parallel_phases(call, threads, &all, 1, 1, &s);
 }
 
 /* ---------------------------------------------------------------- scratch */
