@@ -8,7 +8,7 @@ C_FILES := $(wildcard convcore/include/*.h convcore/src/*.[ch] \
   convcore/tests/*.[ch] examples/embed_c/*.c)
 
 .PHONY: help build test test-c test-full lint format bench bench-forward \
-  bench-backward docs clean
+  bench-backward bench-infer docs clean
 
 help:
 	@echo "make build    install in place (editable) with the development tools"
@@ -21,6 +21,8 @@ help:
 	@echo "              networks' convolutions against every peer (ARGS=--help)"
 	@echo "make bench-backward"
 	@echo "              their gradients against torch (ARGS=--help)"
+	@echo "make bench-infer"
+	@echo "              whole networks against every peer (ARGS=--help)"
 	@echo "make docs     the manual in docs/_build/html"
 	@echo "make clean    remove what was built"
 
@@ -60,6 +62,10 @@ bench-forward:
 bench-backward:
 	$(PIP) --editable '.[bench]'
 	$(PYTHON) -m benchmarks.backward $(ARGS)
+
+bench-infer:
+	$(PIP) --editable '.[bench]'
+	$(PYTHON) -m benchmarks.infer $(ARGS)
 
 docs:
 	$(PIP) --editable '.[docs]'

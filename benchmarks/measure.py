@@ -29,12 +29,13 @@ def check(calls, context):
             raise ArithmeticError(f"{context}: {name} is off by {error} > {tolerance}")
 
 
-def measure(calls, repeats, seconds=0.0):
+def measure(calls, repeats, seconds=0.0, *, warm=False):
     """Median seconds of each call, the sides taking turns.
 
     `repeats` samples of each, and more as long as they begin within `seconds`. The
     order changes: a side that follows one with the same arrays finds them in the
-    caches.
+    caches. Samples of short calls, with `warm` of all, begin with a call that does
+    not count: what others left in the caches is no side's gain or loss.
     """
     counts = {}
     for name, call in calls.items():
@@ -48,8 +49,8 @@ def measure(calls, repeats, seconds=0.0):
     while repeats > 0 or perf_counter() < end:
         repeats -= 1
         for name, call in shuffle.sample(sides, len(sides)):
-            if counts[name] > 1:
-                call()  # what others left in the caches is no side's gain or loss
+            if warm or counts[name] > 1:
+                call()
             start = perf_counter()
             for _ in range(counts[name]):
                 call()

@@ -205,7 +205,7 @@ def test_predict_train_save_load(tmp_path, name):
 def gradients(name, dtypes, seed=0):
     """The loss and gradients of a model, then of its twins of these dtypes."""
     torch = pytest.importorskip("torch")
-    import torch_twins
+    from benchmarks import torch_twins
 
     model, x, y = small(name, seed, dtype=dtypes[0])
     found = [model.gradients(x, y)[:2]]

@@ -27,7 +27,7 @@ from .ops.memory import channels_last
 __version__ = _version()
 
 # Loaded on first use, which keeps `import convcore` quick.
-_MODULES = ("data", "metrics", "models", "nn", "optim", "reference")
+_MODULES = ("data", "metrics", "models", "nn", "onnx", "optim", "reference")
 
 __all__ = [
     "Model",
@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # what __getattr__ gives
     from . import metrics as metrics
     from . import models as models
     from . import nn as nn
+    from . import onnx as onnx
     from . import optim as optim
     from . import reference as reference
     from .derivatives import vjp as vjp

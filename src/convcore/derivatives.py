@@ -62,7 +62,7 @@ def evaluate(f, *args, **kwargs):
     array, or tuple of arrays where f gives several
     """
     graph, arrays, _, results = _traced(f, args, kwargs)
-    _run(graph, arrays)
+    run_nodes(graph, arrays)
     return _like(results, arrays)
 
 
@@ -85,7 +85,7 @@ def _traced(f, args, kwargs):
     return graph, arrays, positional, results
 
 
-def _run(graph, arrays):
+def run_nodes(graph, arrays):
     """Compute the nodes of a graph: adds the arrays of their outputs."""
     for node in graph.nodes:
         inputs = tuple(None if x is None else arrays[x] for x in node.inputs)
@@ -121,7 +121,7 @@ def _gradients(graph, arrays, results, dy, wrt):
         arrays[seeds[y]] = given
     gradients = backpropagate(graph, seeds, wrt)
     drop_dead(graph, gradients.values())
-    _run(graph, arrays)
+    run_nodes(graph, arrays)
     return {
         x: arrays[gradients[x]].copy() if x in gradients else np.zeros_like(arrays[x])
         for x in wrt

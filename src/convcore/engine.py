@@ -11,6 +11,7 @@ from . import _core
 from ._config import get_float32_precision, get_num_threads
 from .metrics import loss_function
 from .ops.loss import CROSS_ENTROPY, check_targets
+from .ops.memory import is_channels_last
 from .plan import Layout, Plan, allocate
 
 _PLANS = 16  # kept; each with an arena for every thread that has run it
@@ -72,12 +73,12 @@ class Engine:
 
     def predict(self, inputs, names):
         """Outputs or inner values of a batch, by name: list of arrays."""
-        return self._infer(self._plan(len(inputs[0]), names), inputs)
+        return self._infer(self._plan(inputs, names), inputs)
 
     def loss(self, inputs, target, loss):
         """Loss and outputs of a batch: list of arrays."""
         names = tuple(self.graph.outputs)
-        plan = self._plan(len(inputs[0]), names, loss, target)
+        plan = self._plan(inputs, names, loss, target)
         with _labels_explained(plan, target):
             return self._infer(plan, [*inputs, target])
 
@@ -97,7 +98,7 @@ class Engine:
             Array (), dict by state_dict key, list of arrays like the inputs.
         """
         plan = self._plan(
-            len(inputs[0]),
+            inputs,
             (),
             loss,
             target,
@@ -145,7 +146,7 @@ class Engine:
         """
         optimizer.bind(self)
         plan = self._plan(
-            len(inputs[0]),
+            inputs,
             tuple(self.training.outputs),
             loss,
             target,
@@ -178,14 +179,18 @@ class Engine:
 
     # ----------------------------------------------------------------- plans
 
-    def _plan(self, n, names, loss=None, target=None, **options):
-        """The plan of a batch size and purpose, made on first use.
+    def _plan(self, inputs, names, loss=None, target=None, **options):
+        """The plan of a batch size, memory order and purpose, made on first use.
 
-        target is an example; the options are those of `_make_plan`.
+        inputs and target are examples; the options are those of `_make_plan`.
         """
         optimizer = options.get("optimizer")
+        first = tuple(
+            x.ndim > 2 and not is_channels_last(x)
+            for x in (*inputs, *([] if target is None else [target]))
+        )
         key = (
-            *(n, names, loss, get_float32_precision()),
+            *(len(inputs[0]), first, names, loss, get_float32_precision()),
             None if target is None else (target.shape[1:], target.dtype),
             *(options.get(name) for name in ("training", "wrt", "wrt_inputs")),
             None if optimizer is None else (type(optimizer), optimizer.slots),
@@ -194,7 +199,9 @@ class Engine:
             if key in self._plans:
                 self._plans.move_to_end(key)
                 return self._plans[key]
-            plan = self._make_plan(n, names, loss, target, **options)
+            plan = self._make_plan(
+                len(inputs[0]), names, loss, target, channels_first=first, **options
+            )
             self._plans[key] = plan
             if len(self._plans) > _PLANS:
                 self._plans.popitem(last=False)
@@ -210,7 +217,7 @@ class Engine:
         training=False,
         wrt=(),
         wrt_inputs=False,
-        optimizer=None,
+        **options,
     ):
         graph = (self.training if training else self.graph).with_batch(n)
         sources = [x for key, x in graph.parameters.items() if key in wrt]
@@ -226,8 +233,8 @@ class Engine:
             outputs,
             loss=value,
             wrt=list(dict.fromkeys(sources)),
-            optimizer=optimizer,
             precision=get_float32_precision(),
+            **options,
         )
 
 

@@ -475,10 +475,8 @@ class Graph:
                 shared[number] = graph.parameter(shape, dtype, key)
                 values.append(shared[number])
         for name, inputs, attrs in data["nodes"]:
-            if name not in OPERATORS:
-                raise ValueError(f"the graph has an unknown operator {name!r}")
             added = graph.add(
-                OPERATORS[name],
+                _operator(name),
                 [None if i is None else values[i] for i in inputs],
                 {key: _tuples(value) for key, value in attrs.items()},
             )
@@ -490,6 +488,17 @@ class Graph:
         for name, i in data["names"].items():
             graph.name(values[i], name)
         return graph
+
+
+def _operator(name):
+    """An operator by name; that of ONNX nodes is loaded on first use."""
+    if name == "onnx":
+        from .onnx.generic import ONNX_NODE
+
+        return ONNX_NODE
+    if name not in OPERATORS:
+        raise ValueError(f"the graph has an unknown operator {name!r}")
+    return OPERATORS[name]
 
 
 def _tuples(value):

@@ -1,8 +1,8 @@
 """Lowering: the nodes of a graph as steps on buffers.
 
 A value of rank >= 3 is channels-last in memory, its shape is logical. In the
-order of their shape ("row-major") are parameters, gradients of weights, and
-what is computed of these alone, element by element.
+order of their shape ("row-major") are parameters, gradients of weights, what is
+computed of these alone, element by element, and inputs that are given so.
 """
 
 from math import prod
@@ -32,14 +32,17 @@ class Buffer:
         Number of the external array; 0 elsewhere.
     offset : int
         In elements, from the start of the space.
+    row_major : bool
+        Of a given buffer: whether what it holds has the order of its shape.
     """
 
-    def __init__(self, size, dtype, space=None, index=0, offset=0):
+    def __init__(self, size, dtype, space=None, index=0, offset=0, *, row_major=False):
         self.size = size
         self.dtype = np.dtype(dtype)
         self.space = space
         self.index = index
         self.offset = offset
+        self.row_major = row_major
 
     @property
     def nbytes(self):
@@ -141,8 +144,9 @@ class Lowering:
         self._precision = precision
         self._given, self._copies = {}, []
         self._row_major, self._turned = _row_major(graph), {}
+        self._row_major.update(x for x, b in bound if b.row_major and x.node is None)
         for value, buffer in bound:
-            ordered = self._in_order(value, self._expected(value, buffer))
+            ordered = self._in_order(value, buffer.row_major)
             if not ordered or self._given.setdefault(value, buffer) is not buffer:
                 self._copies.append((value, buffer))
         # Results get theirs as their nodes are lowered.
@@ -154,8 +158,7 @@ class Lowering:
             self.segment = "forward" if node in forward else "backward"
             node.op.lower(self, node)
         for value, buffer in self._copies:
-            row_major = self._expected(value, buffer)
-            self._copy(self.operand(value, row_major=row_major), buffer)
+            self._copy(self.operand(value, row_major=buffer.row_major), buffer)
 
     # --------------------------------------------------------------- buffers
 
@@ -180,11 +183,6 @@ class Lowering:
         if is_row_major(value.shape):
             return True
         return (value in self._row_major) == row_major
-
-    @staticmethod
-    def _expected(value, buffer):
-        """Whether a given buffer is row-major."""
-        return buffer.space in ("parameters", "gradients")
 
     def result(self, value):
         """A buffer for a node's output; None when nobody reads it."""

@@ -344,6 +344,24 @@ class Model:
         )
         return model
 
+    def export_onnx(self, path):
+        """Write the network, for inference, to an ONNX file of any batch size.
+
+        Needs the onnx package: the extra ``convcore[onnx]``.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        ValueError
+            For an operator that ONNX has not, named with its node.
+        """
+        from .onnx.export import export
+
+        export(self.engine.graph, self.engine.tensors, path)
+
     def metadata(self):
         """What a file has to hold beside the parameters."""
         graph, training = self.engine.graph.to_json(), self.engine.training.to_json()

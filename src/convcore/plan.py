@@ -46,7 +46,8 @@ class Layout:
         """The buffer of a parameter, of its gradient or of optimizer state."""
         start = slot * self.nbytes + self.offsets[value]
         offset = start // value.dtype.itemsize
-        return Buffer(prod(value.shape), value.dtype, space, offset=offset)
+        size, dtype = prod(value.shape), value.dtype
+        return Buffer(size, dtype, space, offset=offset, row_major=True)
 
     def view(self, array, value, slot=0):
         """The same as a view of a uint8 array that is the whole space."""
@@ -105,6 +106,9 @@ class Plan:
         Add the update of these parameters, and of buffers, as a segment.
     precision : str
         Of float32 convolutions: "highest", "high" or "medium".
+    channels_first : sequence of bool
+        Of each input of the graph: whether its memory is channels-first. Default:
+        all are channels-last.
 
     Attributes
     ----------
@@ -118,7 +122,15 @@ class Plan:
     """
 
     def __init__(
-        self, graph, outputs, *, loss=None, wrt=(), optimizer=None, precision="highest"
+        self,
+        graph,
+        outputs,
+        *,
+        loss=None,
+        wrt=(),
+        optimizer=None,
+        precision="highest",
+        channels_first=(),
     ):
         self.graph = graph
         self.layout = Layout(graph)
@@ -136,10 +148,15 @@ class Plan:
         self._seeds = [
             np.ones(x.shape, x.dtype) for x in graph.inputs if x not in inputs
         ]
+        self._last = [x.ndim > 2 for x in graph.inputs]
+        for i, is_first in enumerate(channels_first):
+            self._last[i] &= not is_first
         externals = [
-            Buffer(prod(x.shape), x.dtype, "external", index)
-            for index, x in enumerate([*graph.inputs, *self.outputs])
+            Buffer(prod(x.shape), x.dtype, "external", i, row_major=not last)
+            for i, (x, last) in enumerate(zip(graph.inputs, self._last, strict=True))
         ]
+        for y in self.outputs:
+            externals.append(Buffer(prod(y.shape), y.dtype, "external", len(externals)))
         draws = Buffer(2, np.int64, "external", len(externals))
         lowering = Lowering(
             graph,
@@ -221,8 +238,8 @@ class Plan:
         Parameters
         ----------
         inputs : list of ndarray
-            Of the shape and dtype of the graph's inputs; made dense in memory
-            order (channels-last) by a copy where they are not.
+            Of the shape and dtype of the graph's inputs; made dense in the memory
+            order that the plan was made for, by a copy where they are not.
         draws : (int, int)
             Seed and step, from which random numbers are drawn.
         hyper : ndarray, optional
@@ -234,7 +251,7 @@ class Plan:
             memory = Memory(self._bytes["arena"], self._bytes["gradients"])
         memory.outputs = [empty(y.shape, y.dtype, y.ndim > 2) for y in self.outputs]
         memory.external = [
-            *(dense(x, x.ndim > 2) for x in inputs),
+            *(dense(x, last) for x, last in zip(inputs, self._last, strict=False)),
             *self._seeds,
             *(dense(y, y.ndim > 2) for y in memory.outputs),
             np.array(draws, np.int64),

@@ -151,4 +151,6 @@ def _part(shape, dim, start, length):
     memory, axis = memory_shape(shape), memory_axis(dim, len(shape))
     rows, inner = prod(memory[:axis]), prod(memory[axis + 1 :])
     columns, stride = length * inner, shape[dim] * inner
+    if 0 in (rows, columns):
+        return 0, 0, 0, stride, 0
     return start * inner, rows, columns, stride, (rows - 1) * stride + columns

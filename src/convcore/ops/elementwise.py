@@ -330,3 +330,51 @@ def huber(x, beta=1.0):
     """``x * x / (2 * beta)`` where ``|x| < beta``, else ``|x| - beta / 2``."""
     size = np.abs(x)
     return np.where(size < beta, 0.5 * x * x / beta, size - 0.5 * beta)
+
+
+@elementwise(np.exp)
+def exponential(x):
+    """``exp(x)``."""
+    return np.exp(x)
+
+
+@elementwise(np.reciprocal)
+def logarithm(x):
+    """Natural logarithm."""
+    return np.log(x)
+
+
+@elementwise(lambda x: 0.5 / np.sqrt(x))
+def square_root(x):
+    """``x ** 0.5``."""
+    return np.sqrt(x)
+
+
+@elementwise(lambda x: -1 / (x * x))
+def reciprocal(x):
+    """``1 / x``."""
+    return 1 / x
+
+
+@elementwise(lambda x: 2 / np.pi**0.5 * np.exp(-x * x))
+def error_function(x):
+    """Integral of the normal density's bell from ``-x`` to ``x``."""
+    return _erf(x)
+
+
+@elementwise(lambda x: 1 / (1 + np.abs(x)) ** 2)
+def softsign(x):
+    """``x / (1 + |x|)``."""
+    return x / (1 + np.abs(x))
+
+
+@elementwise(np.cos)
+def sine(x):
+    """Sine of an angle in radians."""
+    return np.sin(x)
+
+
+@elementwise(lambda x: -np.sin(x))
+def cosine(x):
+    """Cosine of an angle in radians."""
+    return np.cos(x)

@@ -14,8 +14,8 @@ import numpy as np
 from .._core import is_channels_last as is_channels_last
 from .base import Spec, check_out
 
-_TO_LAST = {n: (0, *range(2, n), 1) for n in range(2, 6)}
-_TO_FIRST = {n: (0, n - 1, *range(1, n - 1)) for n in range(2, 6)}
+_TO_LAST = {n: (0, *range(2, n), 1) for n in range(2, 33)}
+_TO_FIRST = {n: (0, n - 1, *range(1, n - 1)) for n in range(2, 33)}
 
 
 def channels_last(x: np.ndarray) -> np.ndarray:
