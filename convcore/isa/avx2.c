@@ -3,6 +3,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "../kernels/kernels.h"
+
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), \
                              apply_to = function)
@@ -12,26 +14,24 @@
 
 /* What GCC's vectors cannot say, as instantiate.h asks for it. */
 #define CVC_PARTIAL
-static inline __m256i lanes_of(int words) { /* the first ones are set */
+CVC_INLINE __m256i lanes_of(int words) { /* the first ones are set */
   static const int32_t table[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
   return _mm256_loadu_si256((const __m256i *)(table + 8 - words));
 }
-static inline __m256 f32_load_lanes__avx2(const float *p, int lanes) {
+CVC_INLINE __m256 f32_load_lanes__avx2(const float *p, int lanes) {
   return _mm256_maskload_ps(p, lanes_of(lanes));
 }
-static inline __m256d f64_load_lanes__avx2(const double *p, int lanes) {
+CVC_INLINE __m256d f64_load_lanes__avx2(const double *p, int lanes) {
   return _mm256_maskload_pd(p, lanes_of(2 * lanes));
 }
-static inline void f32_store_lanes__avx2(float *p, int lanes, __m256 v) {
+CVC_INLINE void f32_store_lanes__avx2(float *p, int lanes, __m256 v) {
   _mm256_maskstore_ps(p, lanes_of(lanes), v);
 }
-static inline void f64_store_lanes__avx2(double *p, int lanes, __m256d v) {
+CVC_INLINE void f64_store_lanes__avx2(double *p, int lanes, __m256d v) {
   _mm256_maskstore_pd(p, lanes_of(2 * lanes), v);
 }
-static inline void f32_stream__avx2(float *p, __m256 v) {
-  _mm256_stream_ps(p, v);
-}
-static inline void f64_stream__avx2(double *p, __m256d v) {
+CVC_INLINE void f32_stream__avx2(float *p, __m256 v) { _mm256_stream_ps(p, v); }
+CVC_INLINE void f64_stream__avx2(double *p, __m256d v) {
   _mm256_stream_pd(p, v);
 }
 

@@ -3,6 +3,8 @@
 #if defined(__x86_64__) && !defined(CVC_NO_AVX512)
 #include <immintrin.h>
 
+#include "../kernels/kernels.h"
+
 #if defined(__clang__)
 #pragma clang attribute push(                                               \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
@@ -15,22 +17,22 @@
 
 /* What GCC's vectors cannot say, as instantiate.h asks for it. */
 #define CVC_PARTIAL
-static inline __m512 f32_load_lanes__avx512(const float *p, int lanes) {
+CVC_INLINE __m512 f32_load_lanes__avx512(const float *p, int lanes) {
   return _mm512_maskz_loadu_ps((__mmask16)CVC_LANES_OF(lanes), p);
 }
-static inline __m512d f64_load_lanes__avx512(const double *p, int lanes) {
+CVC_INLINE __m512d f64_load_lanes__avx512(const double *p, int lanes) {
   return _mm512_maskz_loadu_pd((__mmask8)CVC_LANES_OF(lanes), p);
 }
-static inline void f32_store_lanes__avx512(float *p, int lanes, __m512 v) {
+CVC_INLINE void f32_store_lanes__avx512(float *p, int lanes, __m512 v) {
   _mm512_mask_storeu_ps(p, (__mmask16)CVC_LANES_OF(lanes), v);
 }
-static inline void f64_store_lanes__avx512(double *p, int lanes, __m512d v) {
+CVC_INLINE void f64_store_lanes__avx512(double *p, int lanes, __m512d v) {
   _mm512_mask_storeu_pd(p, (__mmask8)CVC_LANES_OF(lanes), v);
 }
-static inline void f32_stream__avx512(float *p, __m512 v) {
+CVC_INLINE void f32_stream__avx512(float *p, __m512 v) {
   _mm512_stream_ps(p, v);
 }
-static inline void f64_stream__avx512(double *p, __m512d v) {
+CVC_INLINE void f64_stream__avx512(double *p, __m512d v) {
   _mm512_stream_pd(p, v);
 }
 

@@ -36,8 +36,6 @@
 #pragma GCC optimize("no-math-errno")
 #endif
 
-#define CVC_INLINE static inline __attribute__((always_inline))
-
 /* -------------------------------------------------------------- float32 */
 
 typedef float f32_vector __attribute__((vector_size(CVC_VECTOR_BYTES)));

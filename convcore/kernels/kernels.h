@@ -14,6 +14,9 @@
 
 #include "../include/convcore.h"
 
+/* What a call would keep out of registers. */
+#define CVC_INLINE static inline __attribute__((always_inline))
+
 /** How results go to memory. */
 typedef enum cvc_stores {
   CVC_STORES_PLAIN,

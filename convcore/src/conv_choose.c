@@ -41,8 +41,8 @@
 #define RUN_CYCLES 6.0
 /* Cycles to begin a plane. */
 #define PLANE_CYCLES 50.0
-/* Moving a pixel's vector of channels to their planes. */
-#define GATHER_CYCLES 8.0
+/* Moving a pixel's vector of channels to their planes, or back. */
+#define SQUARE_CYCLES 5.0
 /* Moving a row of pixels of one channel, cycles per element. */
 #define ROW_CYCLES 0.25
 /* One that are not side by side. */
@@ -117,12 +117,6 @@ static double convert_cycles(const cvc_conv *conv) {
   return CONVERT_CYCLES * elements;
 }
 
-/** Cycles to move an element from a plane to channels-last memory: the further
- * the next one of the plane, the more. */
-static double scatter_cycles(int64_t channels) {
-  return channels == 1 ? ROW_CYCLES : 1 + (double)cvc_min(channels, 64) / 32;
-}
-
 static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
   const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
   const cvc_channels ch = cvc_conv_channels(conv, pass);
@@ -142,13 +136,16 @@ static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
       groups / kernels->nr * tiles *
           (work.products * reduced * (term + RUN_CYCLES / run) +
            work.columns * TILE_OVERHEAD);
-  if (conv->layout == CVC_CHANNELS_LAST)
-    return cycles +
-           work.copied / reduced * vectors(conv, ch.reduced) * GATHER_CYCLES +
-           work.moved * scatter_cycles(ch.produced * ch.groups);
   const bool strided = pass == CVC_FORWARD && conv->stride[2] > 1;
-  return cycles + work.copied * (strided ? STEP_CYCLES : ROW_CYCLES) +
-         work.moved * STEP_CYCLES;
+  const bool squares = conv->layout == CVC_CHANNELS_LAST;
+  const double copy = squares && ch.reduced * ch.groups > 1
+                          ? SQUARE_CYCLES * vectors(conv, ch.reduced) / reduced
+                          : (strided ? STEP_CYCLES : ROW_CYCLES);
+  const double move =
+      squares && ch.produced * ch.groups > 1
+          ? SQUARE_CYCLES * vectors(conv, ch.produced) / (double)ch.produced
+          : STEP_CYCLES;
+  return cycles + work.copied * copy + work.moved * move;
 }
 
 /** im2col's gradient of x: a product with full vectors, whose columns are then

@@ -439,8 +439,26 @@ static void run_line(const call *l, const strip *s, int64_t columns) {
   run_columns(l, s, columns, s->planes, nr);
 }
 
-/* Move sums to where they belong; with a residual they wait for that, and for
- * the activation. */
+/** Move sums to channels-last memory. */
+static void store_pixels(const planar *p, const strip *s) {
+  const cvc_axis *h = &p->axis[0], *w = &p->axis[1];
+  const bool dense = w->count == p->width && w->count == p->target[1] &&
+                     h->step == 1; /* one long row */
+  const int64_t rows = dense ? 1 : s->rows, together = s->rows / rows;
+  for (int64_t i = 0; i < rows; i++) {
+    const int64_t row = h->first + (s->first + i) * h->step;
+    const int64_t pixel =
+        (s->image * p->target[0] + row) * p->target[1] + w->first;
+    const int64_t at = pixel * p->target_channels + s->group * p->ch.produced;
+    p->kernels->transpose(
+        p->ch.produced, together * w->count,
+        cvc_at_const(s->sums, i * p->width, p->bytes), p->strip * p->width,
+        cvc_at(p->job->target, at, p->bytes), w->step * p->target_channels);
+  }
+}
+
+/* The same to memory of either layout, with a residual: that, then the
+ * activation. */
 #define STORE_SUMS(REAL)                                                 \
   static void store_##REAL(const planar *p, const strip *s, bool relu) { \
     const cvc_axis *h = &p->axis[0], *w = &p->axis[1];                   \
@@ -488,6 +506,10 @@ static void planar_task(void *context, int64_t task, int thread) {
   else
     run_planes(l, &s, columns);
   if (p->in_place) return;
+  if (p->target_last && !p->job->residual) {
+    store_pixels(p, &s);
+    return;
+  }
   const bool relu =
       p->pass == CVC_FORWARD && p->job->conv->activation == CVC_ACTIVATION_RELU;
   if (p->job->conv->dtype == CVC_F32)
