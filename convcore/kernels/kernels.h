@@ -167,6 +167,7 @@ typedef struct cvc_winograd_filter {
   int turned; /* by 180 degrees */
   void *u;    /* u[point][width] = G w G^T */
   ptrdiff_t u_point;
+  cvc_stores stores;
 } cvc_winograd_filter;
 
 /**

@@ -1,7 +1,7 @@
 /** Arithmetic of two operands, one or both repeated along some dimensions. */
 #include "internal.h"
 
-enum { TASK_ELEMENTS = 1 << 14, WORK_PER_ELEMENT = 4 };
+enum { TASK_ELEMENTS = 1 << 14 };
 
 /** The last two dimensions are the rows and columns of the kernel. */
 typedef struct job {
@@ -83,7 +83,7 @@ cvc_status cvc_binary_forward(const cvc_binary *o, const void *a, const void *b,
   j.rows = cvc_min(rows, cvc_max(1, TASK_ELEMENTS / columns));
   j.blocks = cvc_ceil_div(rows, j.rows);
   const int64_t tasks = elements[2] / (rows * columns) * j.blocks;
-  const double work = WORK_PER_ELEMENT * (double)elements[2];
+  const double work = CVC_ELEMENT_WORK * (double)elements[2];
   return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,
                       run_task, &j);
 }

@@ -182,12 +182,15 @@ static int64_t total(const parts *p) {
   return p->x + p->y + p->residual + p->packed + p->algorithm;
 }
 
-/** Threads of a convolution: by its multiplications. */
+/** Threads of a convolution: by its multiplications and its memory. */
 static int threads_of(const cvc_conv *conv, const cvc_call *call) {
   const double work = 2.0 * (double)cvc_conv_y_elements(conv) *
                       (double)(conv->c / conv->groups) *
                       (double)cvc_volume(conv->kernel);
-  return cvc_plan_threads(call, INT64_MAX, work);
+  const double elements =
+      (double)(cvc_conv_x_elements(conv) + cvc_conv_y_elements(conv));
+  return cvc_plan_threads(call, INT64_MAX,
+                          work + CVC_ELEMENT_WORK / 4 * elements);
 }
 
 cvc_status cvc_conv_scratch(const cvc_conv *conv, cvc_pass pass, int threads,

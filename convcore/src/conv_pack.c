@@ -229,7 +229,8 @@ cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
     job.reduced_stride = ch.produced;
   }
   const int64_t tasks = ch.groups * job.panels * job.parts;
-  const double work = 8.0 * (double)cvc_packed_elements(conv, pass, choice);
+  const double work =
+      CVC_ELEMENT_WORK / 2.0 * (double)cvc_packed_elements(conv, pass, choice);
   return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,
                       pack_task, &job);
 }

@@ -5,6 +5,7 @@
  * u[panel][point][c][width] into m[point][tile][k], and transformed back with
  * bias, residual and activation.
  */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "conv.h"
@@ -14,6 +15,7 @@
 #define CACHE_BYTES (1024 * 1024)
 #define LEAST_TILES 28
 #define MOST_TILES 112
+#define STREAM_BYTES (16 * 1024 * 1024)
 
 typedef struct winograd {
   const cvc_conv_job *job;
@@ -130,12 +132,17 @@ void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
                                 .width = (int)width,
                                 .turned = pass == CVC_BACKWARD_DATA,
                                 .u_point = u_point(&g, width)};
+  const int64_t bytes = u_offset(&g, conv->groups, 0) * g.bytes;
+  if (bytes >= STREAM_BYTES) filter.stores = CVC_STORES_STREAM;
   for (int64_t i = 0; i < count; i++) {
     filter.w = cvc_at_const(w, i * taps * width, g.bytes);
     filter.u =
         cvc_at(points, u_offset(&g, group, panel) + (c + i) * width, g.bytes);
     g.kernels->winograd_filter(&filter);
   }
+  /* What was written past the caches is seen before the task's end is. */
+  if (filter.stores == CVC_STORES_STREAM)
+    atomic_thread_fence(memory_order_seq_cst);
 }
 
 /* -------------------------------------------------------- three phases */

@@ -1,10 +1,7 @@
 /** Dropout: blocks of elements, each with random words of its own. */
 #include "internal.h"
 
-enum {
-  TASK_ELEMENTS = 1 << 14, /* a multiple of 64 */
-  WORK_PER_ELEMENT = 10
-};
+enum { TASK_ELEMENTS = 1 << 14 /* a multiple of 64 */ };
 
 typedef struct job {
   const cvc_kernels *kernels;
@@ -52,7 +49,7 @@ cvc_status cvc_dropout_apply(const cvc_dropout *dropout, const int64_t draws[2],
   if (x != y)
     CVC_TRY(cvc_check_disjoint(x, j.size * j.bytes, y, j.size * j.bytes));
   const int64_t tasks = cvc_ceil_div(j.size, TASK_ELEMENTS);
-  const double work = WORK_PER_ELEMENT * (double)j.size;
+  const double work = CVC_ELEMENT_WORK * (double)j.size;
   return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,
                       run_task, &j);
 }

@@ -4,13 +4,10 @@
 
 #include "internal.h"
 
-enum {
-  TASK_ELEMENTS = 1 << 14,
-  WORK_PER_ELEMENT = 4 /* memory counts for more than arithmetic */
-};
+enum { TASK_ELEMENTS = 1 << 14 };
 
 static int threads_of(const cvc_call *call, int64_t tasks, int64_t elements) {
-  return cvc_plan_threads(call, tasks, WORK_PER_ELEMENT * (double)elements);
+  return cvc_plan_threads(call, tasks, CVC_ELEMENT_WORK * (double)elements);
 }
 
 /* ------------------------------------------------------------ elementwise */

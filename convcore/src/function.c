@@ -2,10 +2,7 @@
 #include "../kernels/functions.inc"
 #include "internal.h"
 
-enum {
-  TASK_ELEMENTS = 1 << 13,
-  WORK_PER_ELEMENT = 16 /* most of them have an exponential */
-};
+enum { TASK_ELEMENTS = 1 << 13 };
 
 #define CVC_NAME(name) #name,
 static const char *const names[] = {CVC_ELEMENT_FUNCTIONS(CVC_NAME)};
@@ -56,7 +53,8 @@ static cvc_status run(job *j, const void *in_place, const void *other,
     CVC_TRY(cvc_check_disjoint(in_place, bytes, j->to, bytes));
   CVC_TRY(cvc_check_disjoint(other, bytes, j->to, bytes));
   const int64_t tasks = cvc_ceil_div(f->size, TASK_ELEMENTS);
-  const double work = WORK_PER_ELEMENT * (double)f->size;
+  /* Most of them have an exponential. */
+  const double work = 2.0 * CVC_ELEMENT_WORK * (double)f->size;
   return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,
                       run_task, j);
 }

@@ -8,7 +8,7 @@
 
 #include "internal.h"
 
-enum { COLUMNS = 64, WORK_PER_ELEMENT = 8 };
+enum { COLUMNS = 64 };
 
 typedef struct job {
   const cvc_group_norm *norm;
@@ -175,7 +175,7 @@ cvc_status cvc_group_norm_forward(const cvc_group_norm *norm, const void *x,
   CVC_TRY(cvc_check_disjoint(weight, channels, y, whole));
   CVC_TRY(cvc_check_disjoint(bias, channels, y, whole));
   if (size == 0) return CVC_OK;
-  const double work = WORK_PER_ELEMENT * (double)size;
+  const double work = CVC_ELEMENT_WORK * (double)size;
   if (norm->layout == CVC_CHANNELS_FIRST || norm->space == 1) {
     const int64_t tasks = norm->n * norm->groups;
     return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,

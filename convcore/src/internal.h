@@ -120,6 +120,10 @@ static inline bool cvc_is_array(const void *array, cvc_dtype dtype,
  */
 int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work);
 
+/* Operations in whose time an element is read and written: memory is slower
+ * than arithmetic. */
+#define CVC_ELEMENT_WORK 64
+
 /**
  * Run function(context, task, thread) for every task, each exactly once, by
  * `threads` threads in any order; thread is 0..threads-1 and the caller is

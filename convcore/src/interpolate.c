@@ -13,7 +13,7 @@
  * rows are resampled first, or blended first, whichever are fewer. */
 typedef enum way { PIXELS, ROWS_FIRST, BLEND_FIRST } way;
 
-enum { MAX_TAPS = 4, MAX_ROWS = MAX_TAPS * MAX_TAPS, WORK_PER_ELEMENT = 8 };
+enum { MAX_TAPS = 4, MAX_ROWS = MAX_TAPS * MAX_TAPS };
 
 /** The inputs of every output along an axis: index[tap][out], weight[tap][out].
  */
@@ -271,7 +271,7 @@ cvc_status cvc_interpolate_forward(const cvc_interpolate *of, const void *x,
   j.blocks = cvc_ceil_div(rows, j.rows);
   const int64_t tasks = (last ? of->n : of->n * of->c) * j.blocks;
   const int threads =
-      cvc_plan_threads(call, tasks, WORK_PER_ELEMENT * (double)y_size);
+      cvc_plan_threads(call, tasks, CVC_ELEMENT_WORK * (double)y_size);
   void *memory;
   CVC_TRY(allocate(&j, threads, &memory));
   for (int a = 0; a < 3; a++) set_taps(of, a, &j.axes[a]);

@@ -7,7 +7,7 @@
 #include "internal.h"
 
 /* A granule is computed in this many parts, added in order. */
-enum { PARTS = 32, MAX_TASKS = 8 * PARTS, WORK_PER_LOGIT = 20 };
+enum { PARTS = 32, MAX_TASKS = 8 * PARTS };
 
 typedef struct job {
   const cvc_cross_entropy *ce;
@@ -126,7 +126,7 @@ static void backward_task(void *context, int64_t task, int thread) {
 static cvc_status run(job *l, const cvc_call *call, cvc_task task) {
   const int64_t tasks = cvc_granules(l->ce->n) * PARTS;
   const double work =
-      WORK_PER_LOGIT * (double)l->ce->n * (double)l->ce->classes;
+      2.0 * CVC_ELEMENT_WORK * (double)l->ce->n * (double)l->ce->classes;
   return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks, task,
                       l);
 }

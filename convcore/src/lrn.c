@@ -1,7 +1,7 @@
 /** Local response normalisation: blocks of pixels, each on its own. */
 #include "internal.h"
 
-enum { TASK_ELEMENTS = 1 << 14, WORK_PER_ELEMENT = 20, MAX_THREADS = 1024 };
+enum { TASK_ELEMENTS = 1 << 14, MAX_THREADS = 1024 };
 
 typedef struct job {
   const cvc_lrn *lrn;
@@ -25,7 +25,7 @@ static int64_t block_of(const cvc_lrn *lrn) {
 static int threads_of(const cvc_lrn *lrn, const cvc_call *call) {
   const double elements = (double)lrn->pixels * (double)lrn->c;
   return cvc_plan_threads(call, cvc_ceil_div(lrn->pixels, block_of(lrn)),
-                          WORK_PER_ELEMENT * elements);
+                          2.0 * CVC_ELEMENT_WORK * elements);
 }
 
 static void run_task(void *context, int64_t task, int thread) {

@@ -18,8 +18,7 @@ enum {
   PARTS = 8,         /* of a granule, at most; */
   PART_PIXELS = 512, /* each with so many, about */
   SAMPLE = 64,       /* pixels that give the shifts */
-  TASK_ELEMENTS = 1 << 15,
-  WORK_PER_ELEMENT = 8
+  TASK_ELEMENTS = 1 << 15
 };
 
 /** Elements of each channel in the job's table. */
@@ -269,7 +268,7 @@ static int threads_of(const cvc_batch_norm *bn, int64_t tasks,
                       const cvc_call *call) {
   return cvc_plan_threads(
       call, tasks,
-      WORK_PER_ELEMENT * (double)bn->n * (double)bn->c * (double)bn->pixels);
+      CVC_ELEMENT_WORK * (double)bn->n * (double)bn->c * (double)bn->pixels);
 }
 
 static cvc_status run_rows(job *j, const cvc_call *call) {

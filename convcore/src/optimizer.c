@@ -3,7 +3,7 @@
 
 #include "internal.h"
 
-enum { TASK_ELEMENTS = 1 << 14, WORK_PER_ELEMENT = 8 };
+enum { TASK_ELEMENTS = 1 << 14 };
 
 /* ------------------------------------------------------------------- update */
 
@@ -43,7 +43,7 @@ static cvc_status run(update *u, cvc_dtype dtype, const cvc_call *call) {
                                  u->size * u->bytes));
   }
   const int64_t tasks = cvc_ceil_div(u->size, TASK_ELEMENTS);
-  const double work = WORK_PER_ELEMENT * (double)u->size;
+  const double work = CVC_ELEMENT_WORK * (double)u->size;
   return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,
                       update_task, u);
 }
@@ -143,8 +143,9 @@ cvc_status cvc_sum_of_squares(cvc_dtype dtype, int64_t size, const void *x,
   if (!sum || (size > 0 && !x) || !cvc_is_aligned(x, dtype))
     return CVC_BAD_ARGUMENT;
   squares s = {.dtype = dtype, .size = size, .x = x};
-  CVC_TRY(cvc_parallel(call, cvc_plan_threads(call, PARTS, 2 * (double)size),
-                       PARTS, squares_task, &s));
+  CVC_TRY(cvc_parallel(
+      call, cvc_plan_threads(call, PARTS, CVC_ELEMENT_WORK / 4 * (double)size),
+      PARTS, squares_task, &s));
   for (int step = 1; step < PARTS; step *= 2)
     for (int i = 0; i + step < PARTS; i += 2 * step)
       s.sums[i] += s.sums[i + step];

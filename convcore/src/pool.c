@@ -317,8 +317,9 @@ static int threads_of(const job *j, const cvc_call *call) {
   const double taps = (double)cvc_volume(pool->kernel);
   const double work =
       (double)cvc_volume(pool->size) + taps * (double)cvc_volume(pool->out);
-  return cvc_plan_threads(call, j->tasks,
-                          work * (double)pool->n * (double)pool->c);
+  return cvc_plan_threads(
+      call, j->tasks,
+      CVC_ELEMENT_WORK / 4 * work * (double)pool->n * (double)pool->c);
 }
 
 static int64_t scratch_bytes_of(const cvc_pool *pool, const cvc_call *call) {

@@ -167,8 +167,9 @@ static int64_t table_bytes(const job *j) {
 
 static int threads_of(const job *j, const cvc_call *call) {
   const double pixels = (double)(pixels_from(j) + pixels_to(j));
-  return cvc_plan_threads(call, j->tasks,
-                          4 * pixels * (double)j->pool->n * (double)j->pool->c);
+  return cvc_plan_threads(
+      call, j->tasks,
+      CVC_ELEMENT_WORK / 2 * pixels * (double)j->pool->n * (double)j->pool->c);
 }
 
 static int64_t scratch_bytes_of(const job *j, const cvc_call *call) {

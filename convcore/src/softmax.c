@@ -3,8 +3,7 @@
 
 enum {
   COLUMNS = 256, /* of a task, where the dimension is not the last */
-  TASK_ELEMENTS = 1 << 12,
-  WORK_PER_ELEMENT = 20
+  TASK_ELEMENTS = 1 << 12
 };
 
 typedef struct job {
@@ -69,7 +68,7 @@ static cvc_status run(job *j, const cvc_call *call) {
   const int64_t of_row = s->length * cvc_min(s->inner, COLUMNS);
   j->rows = cvc_max(1, TASK_ELEMENTS / of_row);
   const int64_t tasks = cvc_ceil_div(s->outer, j->rows) * j->blocks;
-  const double work = WORK_PER_ELEMENT * (double)size;
+  const double work = 2.0 * CVC_ELEMENT_WORK * (double)size;
   return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,
                       run_task, j);
 }
