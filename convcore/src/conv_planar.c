@@ -54,7 +54,8 @@ typedef struct planar {
 static bool is_by_tap(const planar *p) {
   const cvc_axis *h = &p->axis[0], *w = &p->axis[1];
   const int64_t dropped = p->reach[1] / w->source_step;
-  const int64_t copied = p->ch.reduced * (w->taps - p->phases[1]) * w->count;
+  const int64_t copied = p->ch.reduced * (w->taps - p->phases[1]) * w->count *
+                         (p->source_last ? 2 : 1);
   const int64_t products = p->ch.produced * p->ch.reduced * h->taps * w->taps;
   return dropped &&
          copied < 2 * dropped * products / p->kernels->vector_length +

@@ -1,5 +1,7 @@
 """Folding: normalisation with known statistics becomes part of the layer before."""
 
+from functools import partial
+
 import numpy as np
 
 from .ops.base import OPERATORS
@@ -24,10 +26,12 @@ def fold_batch_norm(graph, tensors):
 
     Returns
     -------
-    dict of str -> ndarray
-        Those of the changed graph, and maybe others.
+    dict of str -> function
+        That computes a parameter of the changed graph, and maybe of others. None
+        is kept, so that the largest network needs no memory beside its own.
     """
-    users, tensors = graph.users(), dict(tensors)
+    users = graph.users()
+    tensors = {key: partial(np.asarray, x) for key, x in tensors.items()}
     keys = {value: key for key, value in graph.parameters.items()}
     wanted = {*graph.outputs.values()}
     for node in list(graph.nodes):
@@ -62,21 +66,25 @@ def _fold(graph, node, tensors, keys):
     weight, bias = layer.inputs[1:]
 
     def read(value, absent):
-        return absent if value is None else tensors[keys[value]].astype(np.float64)
+        return absent if value is None else tensors[keys[value]]().astype(np.float64)
 
     gain, shift, mean, var = map(read, channels, (1.0, 0.0, None, None))
     scale = gain / np.sqrt(var + node.attrs["eps"])
-    old = read(weight, None)
-    tensors[keys[weight]] = old * scale.reshape(-1, *(1,) * (old.ndim - 1))
+    columns = scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    tensors[keys[weight]] = partial(_scaled, tensors[keys[weight]], columns)
     shift = (read(bias, 0.0) - mean) * scale + shift
     if bias is None:
         key = f"{keys[weight].removesuffix('weight')}bias"
         bias = graph.parameter(shift.shape, weight.dtype, key)
         keys[bias] = key
-    tensors[keys[bias]] = shift
+    tensors[keys[bias]] = partial(np.asarray, shift)
 
     y = node.outputs[0]
     layer.inputs = (layer.inputs[0], weight, bias)
     layer.outputs, y.node, y.index = (y,), layer, 0
     graph.nodes.remove(node)
     graph.names = {name: value for name, value in graph.names.items() if value is not x}
+
+
+def _scaled(tensor, factor):
+    return tensor() * factor

@@ -1,19 +1,23 @@
 """Models: a traced network with its parameters, to train, use, save and load."""
 
+from contextlib import closing
 from fnmatch import fnmatchcase
 from math import prod
 
 import numpy as np
 
 from . import nn, storage
+from ._config import get_num_threads
+from .ahead import ahead
 from .engine import Engine
 from .folding import fold_batch_norm
 from .graph import Graph
 from .metrics import Mean
 from .ops.base import INT64, as_numpy, check_real_dtype
 from .ops.window import integer, sizes
-from .optim import check_clip_norm, check_optimizer
+from .optim import SGD, check_clip_norm, check_optimizer
 from .passes import cut, drop_unread
+from .profiling import profile
 from .training import OPTIMIZER, as_dataset, fit
 
 
@@ -115,10 +119,12 @@ class Model:
             The accuracy is left out where targets are not class numbers.
         """
         mean = Mean()
-        for x, y in as_dataset(dataset).batches(batch_size, dtype=self.dtype):
-            inputs, target = self.check_batch(x, y)
-            value, output, *_ = self.engine.loss(inputs, target, loss)
-            mean.add(value, output, target)
+        batches = as_dataset(dataset).batches(batch_size, dtype=self.dtype)
+        with closing(ahead(batches)) as stream:
+            for x, y in stream:
+                inputs, target = self.check_batch(x, y)
+                value, output, *_ = self.engine.loss(inputs, target, loss)
+                mean.add(value, output, target)
         return mean.result()
 
     def train_step(self, x, y, loss="cross_entropy", optimizer=None, clip_norm=None):
@@ -172,9 +178,114 @@ class Model:
         )
         return float(value), gradients, dx[0] if len(dx) == 1 else tuple(dx)
 
+    @property
+    def memory_limit(self):
+        """Most bytes of the arrays of a training step; None: no limit.
+
+        Where keeping all that the backward pass reads needs more, some of the
+        forward pass is computed a second time: the same bits, more time. Where
+        that is not enough, the step raises a MemoryError before it begins.
+        """
+        return self.engine.memory_limit
+
+    @memory_limit.setter
+    def memory_limit(self, nbytes):
+        if nbytes is not None:
+            nbytes = integer(nbytes, "memory_limit", 1)
+        self.engine.memory_limit = nbytes
+
+    def memory_plan(
+        self, batch_size=64, *, train=True, loss="cross_entropy", optimizer=None
+    ):
+        """Bytes that a batch needs, before anything runs.
+
+        Parameters
+        ----------
+        batch_size : int
+        train : bool
+            Of a training step; else of a prediction.
+        loss : str or function
+            As in `train_step`.
+        optimizer : optional
+            Default: ``SGD(lr=0.05, momentum=0.9)``.
+
+        Returns
+        -------
+        MemoryPlan
+
+        Raises
+        ------
+        MemoryError
+            When the batch cannot fit into the `memory_limit`, or the machine.
+        """
+        n = integer(batch_size, "batch_size", 1)
+        inputs = [
+            np.broadcast_to(np.zeros((), x.dtype), (n, *x.shape[1:]))
+            for x in self.engine.graph.inputs
+        ]
+        return self.engine.memory_plan(
+            *self._purpose(inputs, None, train, loss, optimizer)
+        )
+
+    def profile(
+        self,
+        x,
+        y=None,
+        *,
+        train=False,
+        loss="cross_entropy",
+        optimizer=None,
+        repeats=5,
+    ):
+        """Time each operator on a batch. The model does not change.
+
+        Parameters
+        ----------
+        x : array (N, ...), or tuple of arrays for several inputs
+        y : array (N, ...), optional
+            Targets. Default: zeros.
+        train : bool
+            Time a training step; else a prediction.
+        loss : str or function
+            As in `train_step`.
+        optimizer : optional
+            Default: ``SGD(lr=0.05, momentum=0.9)``.
+        repeats : int
+            A time is the median of so many.
+
+        Returns
+        -------
+        Profile
+            A table as a str, JSON values by `as_dict`.
+        """
+        repeats, inputs = integer(repeats, "repeats", 1), self._check_inputs(x)
+        purpose = self._purpose(inputs, y, train, loss, optimizer)
+        plan, seconds = self.engine.timed(*purpose, repeats)
+        kind = "training step" if train else "prediction"
+        title = f"{kind}, batch {len(inputs[0])}, {get_num_threads()} thread(s)"
+        return profile(title, plan, seconds, get_num_threads())
+
+    def _purpose(self, inputs, y, train, loss, optimizer):
+        """What the engine is asked for: inputs, targets, loss and optimizer."""
+        if not train:
+            return inputs, None, None, None
+        if optimizer is None:
+            optimizer = SGD(lr=0.05, momentum=0.9)
+        check_optimizer(optimizer)
+        if y is None:
+            n = len(inputs[0])
+            output = next(iter(self.engine.graph.outputs.values()))
+            of_class = loss in ("cross_entropy", "nll")
+            shape = (n, *output.shape[2:]) if of_class else (n, *output.shape[1:])
+            y = np.zeros(shape, np.int64 if of_class else self.dtype)
+        return (*self._check_targets(inputs, y), loss, optimizer)
+
     def check_batch(self, x, y):
         """Inputs (a list) and targets of a batch as arrays for the engine."""
-        inputs, target = self._check_inputs(x), as_numpy(y)
+        return self._check_targets(self._check_inputs(x), y)
+
+    def _check_targets(self, inputs, y):
+        target = as_numpy(y)
         if target.dtype.kind in "iu":
             target = target.astype(np.int64, copy=False)
         elif target.dtype != self.dtype:
