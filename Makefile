@@ -7,13 +7,14 @@ C_FILES := $(wildcard convcore/include/*.h convcore/src/*.[ch] \
   convcore/kernels/*.h convcore/kernels/*.inc convcore/isa/*.c \
   convcore/tests/*.[ch] examples/embed_c/*.c)
 
-.PHONY: help build test test-c test-full lint format bench bench-forward \
-  bench-backward bench-infer docs clean
+.PHONY: help build test test-c test-full test-onnx lint format bench bench-forward \
+  bench-backward bench-infer bench-train docs clean
 
 help:
 	@echo "make build    install in place (editable) with the development tools"
 	@echo "make test     the Python tests, the C tests also with sanitizers"
 	@echo "make test-full  also the accuracy of every layer, on every instruction set"
+	@echo "make test-onnx  the test suite of the ONNX project: counts and reasons"
 	@echo "make lint     ruff and clang-format, checking only"
 	@echo "make format   ruff and clang-format, changing files"
 	@echo "make bench    measure against NumPy and what else is installed"
@@ -23,6 +24,8 @@ help:
 	@echo "              their gradients against torch (ARGS=--help)"
 	@echo "make bench-infer"
 	@echo "              whole networks against every peer (ARGS=--help)"
+	@echo "make bench-train"
+	@echo "              training steps of whole networks against torch (ARGS=--help)"
 	@echo "make docs     the manual in docs/_build/html"
 	@echo "make clean    remove what was built"
 
@@ -40,6 +43,9 @@ test-full: test
 	for isa in $$($(PYTHON) -c 'from convcore._core import isas_available as f; \
 	  print(*f())'); do CONVCORE_ISA=$$isa $(PYTHON) -m pytest -q \
 	  tests/test_accuracy.py tests/test_nonfinite.py || exit; done
+
+test-onnx: build
+	$(PYTHON) -m tests.onnx_suite $(ARGS)
 
 lint: build
 	$(PYTHON) -m ruff check .
@@ -66,6 +72,10 @@ bench-backward:
 bench-infer:
 	$(PIP) --editable '.[bench]'
 	$(PYTHON) -m benchmarks.infer $(ARGS)
+
+bench-train:
+	$(PIP) --editable '.[bench]'
+	$(PYTHON) -m benchmarks.train $(ARGS)
 
 docs:
 	$(PIP) --editable '.[docs]'

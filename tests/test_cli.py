@@ -140,6 +140,17 @@ def test_info(capsys):
     assert facts["threads"] >= 1
 
 
+def test_profile(tmp_path, capsys):
+    file = str(tmp_path / "m.safetensors")
+    Model(nn.Linear(4, 2), (4,)).save(file)
+    assert main(["profile", file, "--batch-size", "2"]) == 0
+    assert "conv_forward" in capsys.readouterr().out
+    assert main(["profile", "lenet5", "--train", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["rows"][0]["shape"] == [8, 6, 28, 28]
+    assert result["memory"]["peak"] > result["memory"]["activations"]
+
+
 def test_predict_needs_a_model_of_images(tmp_path, capsys):
     file = str(tmp_path / "m.safetensors")
     Model(nn.Linear(4, 2), (4,)).save(file)
@@ -147,7 +158,9 @@ def test_predict_needs_a_model_of_images(tmp_path, capsys):
     assert "takes inputs of shape (4,), not images" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["", "demo", "train", "evaluate", "predict", "info"])
+@pytest.mark.parametrize(
+    "name", ["", "demo", "train", "evaluate", "predict", "profile", "info"]
+)
 def test_help(name, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([name, "--help"] if name else ["--help"])

@@ -1,13 +1,16 @@
 """Files of data sets, batches, and augmentation."""
 
+import gc
 import gzip
 import lzma
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from convcore.ahead import ahead
 from convcore.data import (
     ArrayDataset,
     ImageFolder,
@@ -252,6 +255,45 @@ def test_batches_do_not_alias_the_data():
     for batch, _ in ArrayDataset(x, np.zeros(4, int)).batches(4):
         batch += 1
     assert not x.any()
+
+
+def test_batches_are_made_ahead():
+    """While the first is in use, in order; what fails, fails in its place."""
+    made, second = [], threading.Event()
+
+    def batches():
+        for number in range(5):
+            made.append(threading.current_thread())
+            if number == 1:
+                second.set()
+            if number == 4:
+                raise ValueError("broken file")
+            yield number
+
+    seen = []
+    with pytest.raises(ValueError, match="broken file"):
+        for number in ahead(batches()):
+            assert second.wait(10)
+            seen.append(number)
+    assert seen == [0, 1, 2, 3]
+    assert threading.current_thread() not in made
+
+
+def test_batches_that_nobody_wants_end():
+    closed = threading.Event()
+
+    def batches():
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    stream = ahead(batches())
+    assert next(stream) == 0
+    stream.close()
+    gc.collect()
+    assert closed.wait(10)
 
 
 def test_split():

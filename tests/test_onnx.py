@@ -403,3 +403,19 @@ def test_quantised_layers(tmp_path, rng):
     rounded = np.clip(np.rint(x / np.float32(0.02)), -128, 127) * np.float32(0.02)
     expected = cc.conv2d(rounded, w * np.float32(0.02))
     assert relative_error(model.predict(x), expected) < 1e-6
+
+
+def test_maximum_learns(tmp_path, rng):
+    """The larger of two elements: exact, and the gradient goes to it."""
+    w = normal(rng, 4)
+    nodes = [node("Max", "x w", "a"), node("Min", "a high", "y")]
+    arrays = {"w": w, "high": np.float32([0.5])}
+    model = loaded(tmp_path, nodes, ["N", 4], arrays)
+    x = 1e8 * normal(rng, 3, 4)
+    expected = np.minimum(np.maximum(x, w), np.float32(0.5))
+    np.testing.assert_array_equal(model.predict(x), expected)
+    y = np.zeros((3, 4), np.float32)
+    _, gradients, dx = model.gradients(x, y, loss=lambda a, b: (a - b).sum())
+    inside = np.maximum(x, w) < 0.5
+    np.testing.assert_array_equal(gradients["w"], (inside & (x < w)).sum(0))
+    np.testing.assert_array_equal(dx, inside & (x > w))

@@ -49,7 +49,11 @@ def backpropagate(graph, seeds, wrt):
             continue
         if not any(x in active for x in node.inputs):
             continue
-        for x, grad in zip(node.inputs, node.op.backward(node, *grads), strict=True):
+        first = len(graph.nodes)
+        found = node.op.backward(node, *grads)
+        for added in graph.nodes[first:]:
+            added.source = node
+        for x, grad in zip(node.inputs, found, strict=True):
             if grad is None or x not in active:
                 continue
             if x in gradients:

@@ -37,6 +37,12 @@ RECIPES = {
     "resnet56_cifar": _CIFAR,
 }
 DEMO = Recipe(epochs=40)
+_CIFAR_SHAPE = (3, 32, 32)
+_SHAPES = {  # of networks that are not for images of 224x224
+    "lenet5": (1, 28, 28),
+    "resnet20_cifar": _CIFAR_SHAPE,
+    "resnet56_cifar": _CIFAR_SHAPE,
+}
 
 
 def main(argv=None):
@@ -120,6 +126,29 @@ def run_predict(arguments):
         f"{r['image']}: {r['class']} ({100 * r['probability']:.2f} %)" for r in result
     ]
     return result, lines
+
+
+def run_profile(arguments):
+    import numpy as np
+
+    from . import Model, models
+
+    if arguments.network in models.__all__:
+        shape = _SHAPES.get(arguments.network, (3, 224, 224))
+        model = Model(getattr(models, arguments.network)(), shape)
+    else:
+        model = Model.load(arguments.network)
+    rng, dtype = np.random.default_rng(0), model.dtype
+    shapes = model.input_shape
+    single = isinstance(shapes, tuple)
+    x = [
+        rng.standard_normal((arguments.batch_size, *shape)).astype(dtype)
+        for shape in ([shapes] if single else shapes)
+    ]
+    profile = model.profile(x[0] if single else x, train=arguments.train)
+    memory = model.memory_plan(arguments.batch_size, train=arguments.train)
+    result = profile.as_dict() | {"memory": memory.as_dict()}
+    return result, [str(profile), "", "memory:", str(memory)]
 
 
 def run_info(arguments):
@@ -228,6 +257,15 @@ def _parser():
         help="swap black and white: MNIST is white on black",
     )
     _add_threads(predict)
+    profile = add(run_profile, "Time each operator of a network.")
+    profile.add_argument(
+        "network", help="a file saved by convcore train --save, or a network's name"
+    )
+    profile.add_argument("--batch-size", type=int, default=8, help="default: 8")
+    profile.add_argument(
+        "--train", action="store_true", help="a training step, not a prediction"
+    )
+    _add_threads(profile)
     add(run_info, "Show versions, instruction set, threads and build.")
     return parser
 

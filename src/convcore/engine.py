@@ -4,11 +4,13 @@ import signal
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
 from . import _core
 from ._config import get_float32_precision, get_num_threads
+from .memory_plan import MemoryPlan, fitting_plan
 from .metrics import loss_function
 from .ops.loss import CROSS_ENTROPY, check_targets
 from .ops.memory import is_channels_last
@@ -42,6 +44,8 @@ class Engine:
         Keys of the tensors that are not learned.
     trainable : frozenset of str
         Keys of the parameters that learn; all by default.
+    memory_limit : int or None
+        Most bytes of the arrays of a training step.
     """
 
     def __init__(self, graph, training=None):
@@ -54,6 +58,7 @@ class Engine:
             key for key, x in graph.parameters.items() if x in graph.buffers
         )
         self.trainable = frozenset(graph.parameters) - self.buffers
+        self.memory_limit = None
         self._version = 0
         self._plans = OrderedDict()
         self._building = threading.Lock()
@@ -144,16 +149,8 @@ class Engine:
         -------
         list of arrays : the loss, then the network's outputs
         """
+        plan = self._step_plan(inputs, target, loss, optimizer)
         optimizer.bind(self)
-        plan = self._plan(
-            inputs,
-            tuple(self.training.outputs),
-            loss,
-            target,
-            training=True,
-            wrt=self.trainable,
-            optimizer=optimizer,
-        )
         hyper = optimizer.hyper(factor)
         draws = seed, optimizer.steps
         with (
@@ -170,6 +167,50 @@ class Engine:
                 optimizer.steps += 1
                 self.changed()
             return memory.outputs
+
+    def memory_plan(self, inputs, target, loss, optimizer):
+        """What a step needs of memory, or a prediction where there is no loss.
+
+        Inputs and targets are examples.
+        """
+        if loss is None:
+            plan = self._plan(inputs, tuple(self.graph.outputs))
+        else:
+            plan = self._step_plan(inputs, target, loss, optimizer)
+        needed = plan.memory_bytes(get_num_threads())
+        return MemoryPlan(len(inputs[0]), **needed, recomputed=plan.recomputed)
+
+    def timed(self, inputs, target, loss, optimizer, repeats):
+        """Times of a step, or a prediction where there is no loss.
+
+        The model does not change: steps are made with a copy of its parameters.
+
+        Returns
+        -------
+        (Plan, array) : the median seconds of each of its steps, NaN where a step
+            does not run each time
+        """
+        if loss is None:
+            plan = self._plan(inputs, tuple(self.graph.outputs))
+            space, last, hyper = self.space, "forward", None
+            with plan.memory(inputs) as memory:
+                state = plan.packed(memory, space, self._version)
+        else:
+            plan = self._step_plan(inputs, target, loss, optimizer)
+            inputs, space = [*inputs, target], allocate(self.layout.nbytes)
+            np.copyto(space, self.space)
+            state = allocate(len(optimizer.slots) * self.layout.nbytes)
+            last, hyper = "update", optimizer.hyper()
+        times = np.full((1 + repeats, len(plan.steps)), np.nan)
+        for seconds in times:
+            with plan.memory(inputs, hyper=hyper) as memory:
+                plan.run(memory, space, state, "forward", last, seconds)
+        return plan, np.median(times[1:], axis=0)
+
+    def _step_plan(self, inputs, target, loss, optimizer):
+        names = tuple(self.training.outputs)
+        options = {"training": True, "wrt": self.trainable, "optimizer": optimizer}
+        return self._plan(inputs, names, loss, target, **options)
 
     def _infer(self, plan, inputs):
         with plan.memory(inputs) as memory:
@@ -194,14 +235,16 @@ class Engine:
             None if target is None else (target.shape[1:], target.dtype),
             *(options.get(name) for name in ("training", "wrt", "wrt_inputs")),
             None if optimizer is None else (type(optimizer), optimizer.slots),
+            self.memory_limit,
         )
         with self._building:
             if key in self._plans:
                 self._plans.move_to_end(key)
                 return self._plans[key]
-            plan = self._make_plan(
-                len(inputs[0]), names, loss, target, channels_first=first, **options
-            )
+            example = len(inputs[0]), names, loss, target
+            make = partial(self._make_plan, *example, channels_first=first, **options)
+            limit = self.memory_limit if "wrt" in options else None
+            plan = fitting_plan(make, get_num_threads(), limit)
             self._plans[key] = plan
             if len(self._plans) > _PLANS:
                 self._plans.popitem(last=False)
@@ -213,6 +256,7 @@ class Engine:
         names,
         loss,
         target,
+        thrift,
         *,
         training=False,
         wrt=(),
@@ -234,6 +278,7 @@ class Engine:
             loss=value,
             wrt=list(dict.fromkeys(sources)),
             precision=get_float32_precision(),
+            thrift=thrift,
             **options,
         )
 

@@ -181,6 +181,12 @@ class Node:
     """One application of an operator.
 
     Inputs and outputs that are left out are None.
+
+    Attributes
+    ----------
+    source : Node or None
+        The node of the forward pass whose gradient this one computes, or that it
+        computes again.
     """
 
     def __init__(self, op, inputs, attrs):
@@ -188,6 +194,7 @@ class Node:
         self.inputs = tuple(inputs)
         self.attrs = attrs
         self.outputs = ()
+        self.source = None
 
     def __repr__(self):
         return f"<Node {self.op.name} {self.attrs}>"

@@ -103,12 +103,14 @@ class NumpyStep(NamedTuple):
 class Step(NamedTuple):
     """One call of the C library; kinds and descriptors are those of _core.Plan.
 
-    The kind "numpy" is a call of Python's, its descriptor a `NumpyStep`.
+    The kind "numpy" is a call of Python's, its descriptor a `NumpyStep`. The node
+    is what it computes, None for what optimizers do.
     """
 
     kind: str
     operands: tuple[Operand | None, ...]
     descriptor: Any
+    node: Any = None
 
 
 class Lowering:
@@ -139,6 +141,7 @@ class Lowering:
         self.steps = {segment: [] for segment in SEGMENTS}
         self.segment = "forward"
         self.packed_bytes = 0
+        self._node = None
         self._users = graph.users()
         self._pack_weights = pack_weights
         self._precision = precision
@@ -156,7 +159,9 @@ class Lowering:
         """Emit the steps of all nodes; `forward`: those of the forward segment."""
         for node in self.graph.nodes:
             self.segment = "forward" if node in forward else "backward"
+            self._node = node
             node.op.lower(self, node)
+        self._node = None
         for value, buffer in self._copies:
             self._copy(self.operand(value, row_major=buffer.row_major), buffer)
 
@@ -296,7 +301,7 @@ class Lowering:
         operands = tuple(
             Operand(x, 0, x.size) if isinstance(x, Buffer) else x for x in operands
         )
-        self.steps[segment].append(Step(kind, operands, descriptor))
+        self.steps[segment].append(Step(kind, operands, descriptor, self._node))
 
 
 def _row_major(graph):

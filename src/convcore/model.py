@@ -533,7 +533,7 @@ class FrozenModel(Model):
         drop_unread([graph])
         self._setup(graph, None, model.seed, model.input_dtype)
         for key, tensor in self.engine.tensors.items():
-            tensor[...] = tensors[key]
+            tensor[...] = tensors[key]()
 
     @classmethod
     def load(cls, path):

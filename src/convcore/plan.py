@@ -2,9 +2,10 @@
 
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from math import prod
 from threading import Lock
+from time import perf_counter
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from .passes import (
     round_up,
     updates_last,
 )
+from .recompute import choices, recompute
 
 
 class Layout:
@@ -109,16 +111,27 @@ class Plan:
     channels_first : sequence of bool
         Of each input of the graph: whether its memory is channels-first. Default:
         all are channels-last.
+    thrift : int
+        0: keep all that backward reads; t: keep the t-th set of
+        `recompute.choices`, compute the other values again.
+
+    Raises
+    ------
+    StopIteration
+        When there are fewer choices.
 
     Attributes
     ----------
     gradients : dict of Value -> Value
         For those of `wrt` that the loss depends on.
     outputs : list of Value
+    steps : list of Step
     segments : dict of str -> (int, int)
         First step and end of each segment.
     arena_bytes : int
         What a run needs beside inputs, outputs, parameters and gradients.
+    recomputed : int
+        Number of nodes that compute values of the forward pass again.
     """
 
     def __init__(
@@ -131,6 +144,7 @@ class Plan:
         optimizer=None,
         precision="highest",
         channels_first=(),
+        thrift=0,
     ):
         self.graph = graph
         self.layout = Layout(graph)
@@ -144,6 +158,12 @@ class Plan:
         self.updates = {} if optimizer is None else graph.updates
         found = [*self.gradients.values(), *self.updates.values()]
         drop_dead(graph, [*self.outputs, *found])
+        self.recomputed = 0
+        if thrift:
+            kept = next(islice(choices(graph, forward), thrift - 1, None))
+            kept = kept.union(self.outputs, found)
+            self.recomputed = recompute(graph, forward, kept)
+            drop_dead(graph, [*self.outputs, *found])
 
         self._seeds = [
             np.ones(x.shape, x.dtype) for x in graph.inputs if x not in inputs
@@ -205,12 +225,12 @@ class Plan:
 
     def _finish(self, lowering, externals, optimizer):
         """Lay out the arena and make the C plan."""
-        steps, self.segments = [], {}
+        self.steps, self.segments = [], {}
         for segment in SEGMENTS:
-            first = len(steps)
-            steps += lowering.steps[segment]
-            self.segments[segment] = (first, len(steps))
-        offsets, self.arena_bytes = lay_out(steps)
+            first = len(self.steps)
+            self.steps += lowering.steps[segment]
+            self.segments[segment] = (first, len(self.steps))
+        offsets, self.arena_bytes = lay_out(self.steps)
         slots = 0 if optimizer is None else len(optimizer.slots)
         self._bytes = {
             "arena": self.arena_bytes,
@@ -220,14 +240,26 @@ class Plan:
         }
         placed = [
             (kind, tuple(_place(x, offsets) for x in operands), descriptor)
-            for kind, operands, descriptor in steps
+            for kind, operands, descriptor, _ in self.steps
         ]
-        external_bytes = [buffer.nbytes for buffer in externals]
+        self._external_bytes = [buffer.nbytes for buffer in externals]
         compiled = [step for step in placed if step[0] != "numpy"]
-        self._core = _core.Plan(compiled, self._bytes, external_bytes)
+        self._core = _core.Plan(compiled, self._bytes, self._external_bytes)
         # Steps of Python by number, and of the compiled ones before each step.
         self._numpy = {i: s for i, s in enumerate(placed) if s[0] == "numpy"}
         self._compiled = [*accumulate((s[0] != "numpy" for s in placed), initial=0)]
+
+    def memory_bytes(self, threads):
+        """Bytes that a run needs, by what they are for; see `MemoryPlan`."""
+        steps = len(self._compiled) - 1
+        return {
+            "parameters": self._bytes["parameters"],
+            "gradients": self._bytes["gradients"],
+            "state": self._bytes["state"],
+            "activations": self._bytes["arena"],
+            "scratch": self._core.scratch_bytes(0, self._compiled[steps], threads),
+            "arrays": sum(self._external_bytes),
+        }
 
     # -------------------------------------------------------------- running
 
@@ -263,7 +295,15 @@ class Plan:
             memory.external, memory.outputs = [], []
             self._pool.append(memory)
 
-    def run(self, memory, parameters, state, first="forward", last="backward"):
+    def run(
+        self,
+        memory,
+        parameters,
+        state,
+        first="forward",
+        last="backward",
+        seconds=None,
+    ):
         """Run the segments from `first` to `last` in one call.
 
         Parameters
@@ -273,20 +313,27 @@ class Plan:
             The range of parameters, see `Layout`.
         state : uint8 ndarray or None
             The optimizer's, or what `packed` gave.
+        seconds : float64 ndarray, optional
+            With an entry for each of `steps`: receives the times of those that run.
         """
         begin, end = self.segments[first][0], self.segments[last][1]
+        spaces = parameters, state, seconds
         for number, step in self._numpy.items():
             if begin <= number < end:
-                self._run_compiled(memory, parameters, state, begin, number)
+                self._run_compiled(memory, *spaces, begin, number)
+                start = perf_counter()
                 self._run_numpy(memory, parameters, state, step)
+                if seconds is not None:
+                    seconds[number] = perf_counter() - start
                 begin = number + 1
-        self._run_compiled(memory, parameters, state, begin, end)
+        self._run_compiled(memory, *spaces, begin, end)
 
-    def _run_compiled(self, memory, parameters, state, begin, end):
+    def _run_compiled(self, memory, parameters, state, seconds, begin, end):
         """Run compiled steps, in one call."""
-        begin, end = self._compiled[begin], self._compiled[end]
         if begin == end:
             return
+        times = None if seconds is None else seconds[begin:end]
+        begin, end = self._compiled[begin], self._compiled[end]
         threads = get_num_threads()
         nbytes = self._scratch_bytes(begin, end, threads)
         if nbytes and (memory.scratch is None or memory.scratch.nbytes < nbytes):
@@ -301,6 +348,7 @@ class Plan:
             memory.external,
             threads,
             memory.scratch,
+            times,
         )
 
     @staticmethod

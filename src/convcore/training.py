@@ -1,10 +1,11 @@
 """The training loop, and its checkpoints."""
 
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from . import storage
+from .ahead import ahead
 from .metrics import Mean, loss_function
 from .ops.window import integer
 from .optim import SGD, check_clip_norm, check_optimizer
@@ -38,7 +39,8 @@ def fit(
     the same seed gives the same parameters bit for bit, with any number of
     threads, and also when training was interrupted and resumed from a checkpoint.
 
-    Ctrl-C leaves the model as it was after the last complete step.
+    Ctrl-C leaves the model as it was after the last complete step. Batches are
+    made in a background thread, augmentation included, while steps run.
 
     Parameters
     ----------
@@ -114,13 +116,14 @@ def fit(
                 dtype=model.dtype,
             )
             title = f"epoch {epoch + 1}/{epochs}"
-            for x, y in batches:
-                if schedule is not None:
-                    run.factor = schedule(epoch + run.steps / steps, epochs)
-                run.step(x, y, loss)
-                advance(1, title, run.mean.result())
-                if checkpoint_every and run.steps % checkpoint_every == 0:
-                    run.save()
+            with closing(ahead(batches)) as stream:
+                for x, y in stream:
+                    if schedule is not None:
+                        run.factor = schedule(epoch + run.steps / steps, epochs)
+                    run.step(x, y, loss)
+                    advance(1, title, run.mean.result())
+                    if checkpoint_every and run.steps % checkpoint_every == 0:
+                        run.save()
             run.end_epoch(validation, loss, batch_size)
             run.save()
             figures = {name: values[-1] for name, values in run.history.items()}

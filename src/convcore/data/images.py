@@ -1,10 +1,12 @@
 """Image files; needs Pillow (the extra `images`)."""
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
 
 import numpy as np
 
+from .._config import get_num_threads
 from .arrays import Dataset
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -90,15 +92,21 @@ class ImageFolder(Dataset):
 
     def take(self, indices):
         x = np.empty((len(indices), *self.sample_shape), np.uint8)
-        for image, index in zip(x, indices, strict=True):
-            pixels = load_image(self.files[index], self._size, self._mode)
-            if pixels.shape != self.sample_shape:
-                raise ValueError(
-                    f"{self.files[index]}: shape {pixels.shape}, but the first image"
-                    f" has {self.sample_shape}: name a size"
-                )
-            image[:] = pixels
+        # Pillow decodes without the GIL.
+        with ThreadPoolExecutor(get_num_threads(), "convcore-images") as pool:
+            for _ in pool.map(self._read, x, indices):
+                pass
         return x
+
+    def _read(self, image, index):
+        """Write the pixels of a file into an array."""
+        pixels = load_image(self.files[index], self._size, self._mode)
+        if pixels.shape != self.sample_shape:
+            raise ValueError(
+                f"{self.files[index]}: shape {pixels.shape}, but the first image"
+                f" has {self.sample_shape}: name a size"
+            )
+        image[:] = pixels
 
     def subset(self, indices):
         part = copy(self)

@@ -3,16 +3,17 @@
 import numpy as np
 
 from .. import functional as F
+from ..ops.base import apply
 from ..ops.elementwise import power as power_of
+from ..ops.extremes import MAXIMUM, MINIMUM
 from .registry import Untraceable, operator
-from .values import constant, is_traced, number, reshape, varies
+from .values import aligned, constant, is_traced, number, varies
 
 
 def _make(name, traced, of_arrays):
     @operator(name)
     def binary(a, b, *, axis=None, broadcast=0):
-        if broadcast and axis is not None:  # before opset 7
-            b = reshape(b, (*b.shape, *(1,) * (a.ndim - axis - b.ndim)))
+        b = aligned(a, b, axis)
         if not is_traced(a, b):
             with np.errstate(all="ignore"):
                 return of_arrays(a, b)
@@ -59,7 +60,8 @@ def negative(x):
 
 
 @operator("Pow")
-def power(x, exponent):
+def power(x, exponent, *, axis=None, broadcast=0):
+    exponent = aligned(x, exponent, axis)
     if is_traced(x) and not varies(exponent) and np.size(exponent) == 1:
         return power_of(x, number(exponent))
     if is_traced(x, exponent):
@@ -68,28 +70,20 @@ def power(x, exponent):
         return np.power(x, exponent).astype(x.dtype)
 
 
-def _make_extreme(name, of_arrays):
+def _make_extreme(name, traced, of_arrays):
     @operator(name)
     def extreme(first, *others):
         for other in others:
             if is_traced(first, other):
-                first = _traced_extreme(first, other, name)
+                a, b = (first, other) if is_traced(first) else (other, first)
+                first = apply(traced, a, b)
             else:
                 first = of_arrays(first, other)
         return first
 
 
-def _traced_extreme(a, b, name):
-    """``max(a, b) = a + relu(b - a)``, ``min(a, b) = a - relu(a - b)``."""
-    if not is_traced(a):
-        a, b = b, a
-    if name == "Max":
-        return F.add(a, F.relu(sub(b, a)))
-    return F.sub(a, F.relu(sub(a, b)))
-
-
-_make_extreme("Max", np.maximum)
-_make_extreme("Min", np.minimum)
+_make_extreme("Max", MAXIMUM, np.maximum)
+_make_extreme("Min", MINIMUM, np.minimum)
 
 
 @operator("Clip")

@@ -6,6 +6,7 @@ of this package where there are, on whatever shapes and dtypes they get; `load`
 is for networks, which it makes faster and trainable.
 """
 
+import numpy as np
 import onnx
 import onnx.shape_inference
 from onnx.backend import base
@@ -30,7 +31,9 @@ class Representation(base.BackendRep):
             arrays = inputs if isinstance(inputs, list | tuple) else [inputs]
             names = [x.name for x in self._program.inputs]
             inputs = dict(zip(names, arrays, strict=False))
-        return tuple(self._program.run(inputs, Eager()))
+        results = self._program.run(inputs, Eager())
+        # Arrays of their own: some operators give views, of inputs too.
+        return tuple(y.copy() if isinstance(y, np.ndarray) else y for y in results)
 
 
 class Backend(base.Backend):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .registry import Untraceable, operator
+from .registry import Untraceable, numpy_operator, operator
 from .values import is_traced
 
 # Numbers of ONNX's data types (onnx.TensorProto) that NumPy has.
@@ -98,8 +98,6 @@ def _to_text(x):
     return text.reshape(x.shape)
 
 
-@operator("BitCast")
+@numpy_operator("BitCast")
 def bit_cast(x, *, to):
-    if is_traced(x):
-        raise Untraceable
     return x.view(numpy_dtype(to))

@@ -3,8 +3,8 @@
 import numpy as np
 
 from .registry import operator
-from .shape import concat
-from .values import constant, unsqueeze
+from .shape import concat, gather
+from .values import axis_of, constant, unsqueeze
 
 
 @operator("If")
@@ -30,6 +30,44 @@ def loop(count, condition, *carried, body, run=None):
     return (*carried, *(_stacked(values) for values in collected or ()))
 
 
-def _stacked(values):
-    """Values joined along a new first dimension."""
-    return concat(*(unsqueeze(x, {0}, x.ndim + 1) for x in values), axis=0)
+def _stacked(values, axis=0):
+    """Values joined along a new dimension."""
+    axis = axis_of(axis, values[0].ndim + 1)
+    return concat(*(unsqueeze(x, {axis}, x.ndim + 1) for x in values), axis=axis)
+
+
+@operator("Scan")
+def scan(
+    *inputs,
+    body,
+    num_scan_inputs,
+    scan_input_axes=None,
+    scan_input_directions=None,
+    scan_output_axes=None,
+    scan_output_directions=None,
+    run=None,
+    opset=9,
+):
+    if opset < 9:
+        raise ValueError("in opset 8 it has a batch, which is not supported")
+    count = len(inputs) - num_scan_inputs
+    state, scanned = inputs[:count], inputs[count:]
+    axes = scan_input_axes or (0,) * num_scan_inputs
+    turned = scan_input_directions or (0,) * num_scan_inputs
+    length = scanned[0].shape[axes[0]]
+    collected = []
+    for step in range(length):
+        places = (length - 1 - step if turn else step for turn in turned)
+        parts = [
+            gather(x, np.array(place), axis=axis)
+            for x, place, axis in zip(scanned, places, axes, strict=True)
+        ]
+        results = run(body, *state, *parts)
+        state = results[:count]
+        collected.append(results[count:])
+    found = []
+    for i, values in enumerate(zip(*collected, strict=True)):
+        backwards = scan_output_directions and scan_output_directions[i]
+        axis = scan_output_axes[i] if scan_output_axes else 0
+        found.append(_stacked(values[::-1] if backwards else values, axis))
+    return (*state, *found)

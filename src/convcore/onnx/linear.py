@@ -43,7 +43,7 @@ def _gemm_traced(a, weight, c, alpha, beta):
 @operator("MatMul")
 def matmul(a, b):
     if not is_traced(a, b):
-        return np.matmul(a, b)
+        return np.matmul(a, b).astype(a.dtype, copy=False)
     if isinstance(a, Traced) and a.ndim == 2 and b.ndim == 2 and not varies(b):
         return apply(LINEAR, a, permute(b, (1, 0)), None, activation=None)
     return F.matmul(a, b)

@@ -4,8 +4,9 @@ from math import prod
 
 import numpy as np
 
-from .registry import numpy_operator, shape_of_data
-from .values import axis_of
+from .cast import numpy_dtype
+from .registry import folded_operator, numpy_operator
+from .values import aligned, axis_of
 
 # --------------------------------------------------------- one function of NumPy's
 
@@ -54,7 +55,7 @@ def _enter_unary(name, function):
 def _enter_binary(name, function):
     @numpy_operator(name)
     def binary(a, b, *, axis=None, broadcast=0):
-        return np.asarray(function(a, b))
+        return np.asarray(function(a, aligned(a, b, axis)))
 
 
 for _name, _function in _UNARY.items():
@@ -104,7 +105,7 @@ def shrink(x, *, bias=0.0, lambd=0.5):
 # ------------------------------------------------------------------------ constants
 
 
-@numpy_operator("Constant")
+@folded_operator("Constant")
 def constant(
     *,
     value=None,
@@ -131,13 +132,13 @@ def constant(
     raise ValueError("it has no value")
 
 
-@numpy_operator("ConstantOfShape")
+@folded_operator("ConstantOfShape")
 def constant_of_shape(shape, *, value=None):
     value = np.zeros(1, np.float32) if value is None else value
-    return np.full(tuple(shape), value.reshape(-1)[0], value.dtype)
+    return np.broadcast_to(value.reshape(()), tuple(shape))
 
 
-@numpy_operator("Range")
+@folded_operator("Range")
 def range_of(start, limit, delta):
     start, limit, delta = (x.reshape(-1)[0] for x in (start, limit, delta))
     count = max(0, int(np.ceil((float(limit) - float(start)) / float(delta))))
@@ -146,8 +147,6 @@ def range_of(start, limit, delta):
 
 @numpy_operator("EyeLike")
 def eye_like(x, *, dtype=None, k=0):
-    from .cast import numpy_dtype
-
     return np.eye(*x.shape, k, dtype=x.dtype if dtype is None else numpy_dtype(dtype))
 
 
@@ -197,17 +196,17 @@ def hardmax(x, *, axis=None, opset=13):
     return y.reshape(x.shape) if opset < 13 else np.moveaxis(y, -1, axis)
 
 
-@shape_of_data("NonZero")
+@folded_operator("NonZero")
 def non_zero(x):
     return np.array(np.nonzero(x), np.int64).reshape(x.ndim, -1)
 
 
-@shape_of_data("Compress")
+@folded_operator("Compress")
 def compress(x, condition, *, axis=None):
     return np.compress(condition, x, axis)
 
 
-@shape_of_data("Unique")
+@folded_operator("Unique")
 def unique(x, *, axis=None, sorted=1, wanted=1):
     y, first, inverse, counts = np.unique(x, True, True, True, axis=axis)
     inverse = inverse.reshape(-1)
@@ -312,7 +311,10 @@ def trilu(x, k=0, *, upper=1):
 
 @numpy_operator("Einsum")
 def einsum(*inputs, equation):
-    return np.asarray(np.einsum(equation.replace(" ", ""), *inputs))
+    dtype = inputs[0].dtype
+    if dtype.kind not in "fiub":  # the small floats
+        inputs = [x.astype(np.float32) for x in inputs]
+    return np.asarray(np.einsum(equation.replace(" ", ""), *inputs), dtype)
 
 
 @numpy_operator("ReverseSequence")

@@ -11,7 +11,11 @@ from . import (  # noqa: F401
     numpy_table,
     pool,
     quantize,
+    recurrent,
     reduce,
     resize,
+    sampling,
+    sequences,
     shape,
+    signal,
 )

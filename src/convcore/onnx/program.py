@@ -226,9 +226,9 @@ def program(model, folder=None):
     if not opsets:
         raise ValueError("the model names no operator set")
     version = opsets.get("", OPSETS[-1])
-    if version > OPSETS[-1]:
+    if version not in OPSETS:
         raise UnsupportedError(
-            f"the model is of opset {version}; known are those up to {OPSETS[-1]}"
+            f"the model is of opset {version}; known are {OPSETS[0]} to {OPSETS[-1]}"
         )
     return Program(_inlined(model).graph, opsets, folder)
 
@@ -237,30 +237,32 @@ def _inlined(model):
     """The model without functions: its own, and operators composed of others."""
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    composed = {
+    while composed := {
         (node.domain, node.op_type)
         for node in model.graph.node
         if _is_composed(node, model)
-    }
-    if not composed:
-        return model
-    try:
-        return onnx.inliner.inline_selected_functions(
-            model, sorted(composed), inline_schema_functions=True
-        )
-    except (RuntimeError, TypeError):  # types that it does not find, an older onnx
-        return model
+    }:
+        try:
+            model = onnx.inliner.inline_selected_functions(
+                model, sorted(composed), inline_schema_functions=True
+            )
+        except (RuntimeError, TypeError):  # types it does not find, an older onnx
+            break
+    return model
 
 
 def _is_composed(node, model):
     """Whether an operator that is not in the table has a definition by others."""
     if operator_name(node) in TABLE:
         return False
-    version = next(
-        (x.version for x in model.opset_import if x.domain == node.domain), 1
-    )
+    versions = {x.domain: x.version for x in model.opset_import}
+    return has_definition(node.op_type, node.domain, versions.get(node.domain, 1))
+
+
+def has_definition(name, domain, version):
+    """Whether the standard defines an operator by others."""
     try:
-        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+        schema = onnx.defs.get_schema(name, version, domain)
     except onnx.defs.SchemaError:
         return False
     return schema.has_function or schema.has_context_dependent_function

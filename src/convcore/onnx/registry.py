@@ -6,12 +6,9 @@ opsets. The same function computes with arrays and traces a network: it gets
 arrays where they are known and traced values where they are not.
 """
 
-import functools
 import inspect
 
 import numpy as np
-
-from .values import is_traced
 
 # The operator sets whose definitions the functions follow.
 OPSETS = range(6, 29)
@@ -38,12 +35,15 @@ class Entry:
 
     Attributes
     ----------
-    traces : bool
-        Whether the function takes traced values.
+    form : str
+        What it is in a network: "traced", a function that takes traced values;
+        "NumPy", a function of arrays that a node of the network calls; "folded",
+        a function of arrays that must be known when the file is read, because
+        the shape of its result depends on them.
     """
 
-    def __init__(self, function, traces):
-        self.traces = traces
+    def __init__(self, function, form):
+        self.form = form
         self._function = function
         parameters = inspect.signature(function).parameters.values()
         names = [p.name for p in parameters]
@@ -75,14 +75,14 @@ class Entry:
 TABLE = {}
 
 
-def operator(*names, traces=True):
+def operator(*names, form="traced"):
     """Enter a function in the table, under one or several names of operators.
 
     Those of other domains than ONNX's own are "domain.name".
     """
 
     def enter(function):
-        TABLE.update(dict.fromkeys(names, Entry(function, traces)))
+        TABLE.update(dict.fromkeys(names, Entry(function, form)))
         return function
 
     return enter
@@ -90,19 +90,9 @@ def operator(*names, traces=True):
 
 def numpy_operator(*names):
     """Enter a function of arrays alone."""
-    return operator(*names, traces=False)
+    return operator(*names, form="NumPy")
 
 
-def shape_of_data(*names):
-    """Enter a function of arrays whose elements decide the shape of its result."""
-
-    def enter(function):
-        @functools.wraps(function)
-        def checked(*inputs, **given):
-            if is_traced(*inputs, *given.values()):
-                raise ValueError("the shape of its result depends on the input's data")
-            return function(*inputs, **given)
-
-        return operator(*names)(checked)
-
-    return enter
+def folded_operator(*names):
+    """Enter a function of arrays that decide the shape of its result."""
+    return operator(*names, form="folded")

@@ -119,15 +119,15 @@ def _as_interpolate(
     if size[:2] != x.shape[:2] or x.ndim not in (3, 4, 5) or antialias or exclude:
         raise Untraceable
     if mode == "nearest":
-        name = _nearest(transformation, nearest_mode, scale)
+        name = _nearest(x.shape, size, scale, transformation, nearest_mode)
     else:
         name = modes[mode][x.ndim - 3] if corners or halves else None
     if name is None or (mode == "cubic" and a != -0.75):
         raise Untraceable
     if corners:
         step = [
-            (n - 1) / (m - 1) if m > 1 else 0.0
-            for n, m in zip(x.shape[2:], size[2:], strict=True)
+            (n - 1) / (n * s - 1) if n * s > 1 else 0.0
+            for n, s in zip(x.shape[2:], scale[2:], strict=True)
         ]
     else:
         step = [1 / s for s in scale[2:]]
@@ -143,15 +143,21 @@ def _as_interpolate(
     )
 
 
-def _nearest(transformation, nearest_mode, scale):
-    """Our mode of the nearest element; None where there is none."""
-    if transformation == "asymmetric" and nearest_mode == "floor":
-        return "nearest"
-    # Enlarged a whole number of times both give the element that lies there.
-    whole = all(s == int(s) for s in scale)
-    if whole and transformation == "half_pixel" and "round" in nearest_mode:
-        return "nearest"
-    return None
+def _nearest(shape, size, scale, transformation, nearest_mode):
+    """Our mode that takes the same elements; None where there is none."""
+    modes = {"nearest": 0.0, "nearest-exact": 0.5}
+    for n, m, s in zip(shape, size, scale, strict=True):
+        places = _places(n, m, s, transformation, 0.0, 1.0)
+        if places is None:
+            continue
+        wanted = np.clip(_rounded(places, nearest_mode), 0, n - 1)
+        for name, shift in list(modes.items()):
+            at = (np.arange(m, dtype=np.float32) + np.float32(shift)) * np.float32(
+                1 / s
+            )
+            if not np.array_equal(np.minimum(at.astype(np.int64), n - 1), wanted):
+                del modes[name]
+    return next(iter(modes), None)
 
 
 def _places(n, size, scale, transformation, start, end):

@@ -76,9 +76,14 @@ class TracedGraph(Graph):
         return self.arrays[value]
 
     def update(self, tensor, new):
-        """Let a parameter be a buffer that has a new value after a training step."""
-        self.buffers.add(tensor)
-        self.updates[tensor] = new
+        """Let a parameter be a buffer that has a new value after a training step.
+
+        What is computed of parameters stays what it is.
+        """
+        tensor = self._buffer(tensor) if isinstance(tensor, np.ndarray) else tensor
+        if tensor in self.arrays:
+            self.buffers.add(tensor)
+            self.updates[tensor] = new
 
 
 class Tracing:
@@ -103,7 +108,7 @@ class Tracing:
 
     def call(self, node, inputs, run, context):
         entry = TABLE[node.operator]
-        if entry.traces:
+        if entry.form == "traced":
             tracing = {"run": run, "training": self._training}
             try:
                 return entry.call(inputs, node.attributes, **context, **tracing)
@@ -111,18 +116,21 @@ class Tracing:
                 pass
         if not any(map(varies, inputs)):
             return entry.call([constant(x) for x in inputs], node.attributes, **context)
+        if entry.form == "folded":
+            raise ValueError("the shape of its result depends on the input's data")
         return self._generic(node, inputs, context)
 
     def _generic(self, node, inputs, context):
         """A node that calls the function on arrays."""
         traced, constants = [], []
         for place, x in enumerate(inputs):
-            # Indices and sizes decide shapes.
-            if isinstance(x, np.ndarray) and x.dtype.kind != "f":
-                elements = tuple(x.reshape(-1).tolist())
-                constants.append((place, x.dtype.name, x.shape, elements))
-            else:
+            # Indices, sizes and scales may decide shapes.
+            if x is None or varies(x) or (x.ndim > 1 and x.dtype.kind == "f"):
                 traced.append(x)
+            else:
+                array = constant(x)
+                elements = tuple(array.reshape(-1).tolist())
+                constants.append((place, array.dtype.name, array.shape, elements))
         result = self.graph.add(
             ONNX_NODE,
             traced,

@@ -71,7 +71,7 @@ def reshape(x, shape):
         return x
     if not varies(x) or 0 in whole:
         return apply(RESHAPE, x, shape=whole)
-    if whole and (whole[0] == x.shape[0] == x.graph.batch or -1 not in shape):
+    if whole and (whole[:1] == x.shape[:1] == (x.graph.batch,) or -1 not in shape):
         shape = (-1, *whole[1:])
     return apply(RESHAPE, x, shape=tuple(shape))
 
@@ -81,6 +81,14 @@ def permute(x, order):
     if not isinstance(x, Traced):
         return np.transpose(x, order)
     return x if tuple(order) == tuple(range(x.ndim)) else reorder(x, tuple(order))
+
+
+def aligned(a, b, axis):
+    """b, whose first dimension is that dimension of a, as opsets before 7 have it."""
+    if axis is None:
+        return b
+    after = a.ndim - axis_of(axis, a.ndim) - b.ndim
+    return reshape(b, (*b.shape, *(1,) * after))
 
 
 def unsqueeze(x, axes, ndim):

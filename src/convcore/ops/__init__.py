@@ -11,6 +11,7 @@ from . import (
     dropout,
     elementwise,
     embedding,
+    extremes,  # noqa: F401 (of networks from files only)
     flatten,
     interpolate,
     linear,
