@@ -22,6 +22,7 @@
 
 #include "conv.h"
 
+#define SQUARE_ROWS 3            /* fewer are faster one by one */
 #define STRIP_BYTES (192 * 1024) /* of the planes: a part of the L2 */
 
 typedef struct planar {
@@ -507,7 +508,7 @@ static void planar_task(void *context, int64_t task, int thread) {
   else
     run_planes(l, &s, columns);
   if (p->in_place) return;
-  if (p->target_last && !p->job->residual) {
+  if (p->target_last && !p->job->residual && p->ch.produced >= SQUARE_ROWS) {
     store_pixels(p, &s);
     return;
   }

@@ -115,7 +115,7 @@ static inline bool cvc_is_array(const void *array, cvc_dtype dtype,
 
 /**
  * Threads that a call of `tasks` tasks and about `work` operations will use:
- * never more than there are tasks, one below about 1 M operations (40 M where
+ * never more than there are tasks, one below about 1 M operations (20 M where
  * OMP_WAIT_POLICY has waiting threads sleep).
  */
 int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work);

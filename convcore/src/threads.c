@@ -23,7 +23,7 @@
 /* A second thread pays from about this many operations; where waiting threads
  * sleep, one takes 50 us to wake. */
 #define WORK_PER_THREAD 5e5
-#define WORK_PER_SLEEPER 2e7
+#define WORK_PER_SLEEPER 1e7
 #define POLL_SECONDS 0.01
 #define MAX_THREADS 1024
 
