@@ -51,7 +51,7 @@ class Convcore:
         self.version = f"convcore {convcore.__version__}"
 
     def load(self, folder, x):
-        from convcore.model import FrozenModel
+        from convcore.frozen import FrozenModel
 
         model = FrozenModel.load(folder / "model.safetensors")
         return lambda: model.predict(x)

@@ -490,7 +490,7 @@ BAD = [
         (X, W),
         {"activation": "tanh"},
         ValueError,
-        "activation must be one of (None, 'relu'), not 'tanh'",
+        "activation must be one of (None, 'relu', 'relu6'), not 'tanh'",
     ),
     Bad(
         "cross_entropy",

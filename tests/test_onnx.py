@@ -252,7 +252,7 @@ def test_arithmetic_with_the_batch_is_refused(tmp_path):
         node("Cast", "n", "real", to=TensorProto.FLOAT),
         node("Div", "x real", "y"),
     ]
-    with pytest.raises(ValueError, match="differently for one sample and for two"):
+    with pytest.raises(ValueError, match="differently for one sample and several"):
         loaded(tmp_path, nodes, ["N", 4], {"first": np.array(0)})
 
 
@@ -419,3 +419,32 @@ def test_maximum_learns(tmp_path, rng):
     inside = np.maximum(x, w) < 0.5
     np.testing.assert_array_equal(gradients["w"], (inside & (x < w)).sum(0))
     np.testing.assert_array_equal(dx, inside & (x > w))
+
+
+@pytest.mark.parametrize(
+    ("opset", "nodes", "arrays"),
+    [
+        (13, [node("ArgMax", "x", "y", axis=1)], {}),
+        (11, [node("ReduceProd", "x", "y", axes=[1])], {}),
+        (13, [node("TopK", "x k", "y places", axis=1)], {"k": np.array([2])}),
+        (13, [node("Mod", "x m", "y", fmod=1)], {"m": np.float32([[1, 2, 3, 4]])}),
+        (13, [node("Max", "x m", "y")], {"m": np.float32([1, 2, 3, 4])}),
+        (13, [node("Gather", "x i", "y", axis=1)], {"i": np.array([3, 0, 1])}),
+    ],
+    ids=lambda value: value[0].op_type if isinstance(value, list) else "",
+)
+def test_export_of_any_operator(opset, nodes, arrays, tmp_path, rng):
+    """What is not an operator of this package is written as it was read."""
+    model = loaded(tmp_path, nodes, ["N", 4], arrays, opset=opset)
+    model.export_onnx(tmp_path / "again.onnx")
+    onnx.checker.check_model(str(tmp_path / "again.onnx"), full_check=True)
+    again = cc.onnx.load(tmp_path / "again.onnx")
+    assert operators(again) == operators(model)
+    x = normal(rng, 3, 4)
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
+def test_export_of_another_meaning_is_refused(tmp_path):
+    model = loaded(tmp_path, [node("Hardmax", "x", "y")], ["N", 4], opset=11)
+    with pytest.raises(ValueError, match="Hardmax of opset 11 has another meaning"):
+        model.export_onnx(tmp_path / "again.onnx")

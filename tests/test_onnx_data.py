@@ -65,6 +65,26 @@ def test_stored_outputs(name):
     assert relative_error(frozen.predict(batch), outputs) <= 1e-4
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_round_trip(name, tmp_path):
+    """Loaded, exported and loaded again: the same network, for onnxruntime too."""
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    path = model_file(name)
+    model, file = cc.onnx.load(path), str(tmp_path / "again.onnx")
+    model.export_onnx(file)
+    onnx.checker.check_model(file, full_check=True)
+    again = cc.onnx.load(file)
+    assert list(again.state_dict()) == list(model.state_dict())
+    x = np.concatenate([x for x, _ in stored(path)[:1]] * 2)
+    y = model.predict(x)
+    np.testing.assert_array_equal(again.predict(x), y)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(file, options, ["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x})
+    assert relative_error(found, y) <= 2e-5
+
+
 def test_digits():
     model = cc.onnx.load(model_file("mnist8_cntk")).freeze()
     _, test = cc.data.mnist(data_file("mnist"))

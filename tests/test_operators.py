@@ -131,5 +131,5 @@ def test_steps_of_numpy_are_a_few():
         nn.Softmax(1),
     )
     model = cc.Model(network, (3, 10, 10))
-    plan = model.engine._plan(2, ("output",))
+    plan = model.engine._plan([np.zeros((2, 3, 10, 10), "f4")], ("output",))
     assert not plan._numpy

@@ -108,7 +108,7 @@ typedef enum cvc_precision {
 typedef enum cvc_activation {
   CVC_ACTIVATION_NONE = 0,
   CVC_ACTIVATION_RELU,
-  CVC_ACTIVATION_RELU6 /* at most 6; of batch normalisation only */
+  CVC_ACTIVATION_RELU6 /* at most 6 */
 } cvc_activation;
 
 /* ----------------------------------------------------------- convolution */
@@ -150,6 +150,9 @@ typedef struct cvc_conv {
   int64_t n, c, k, groups;
   int64_t size[3], kernel[3];
   int64_t stride[3], pad_before[3], pad_after[3], dilation[3];
+  /* Channels last, forward, not depthwise, without a residual: elements from a
+   * pixel of y to the next, where y is some channels of a larger array; 0: k */
+  int64_t y_stride;
 } cvc_conv;
 
 /** Output size per axis; also the full check of the descriptor. */
@@ -192,6 +195,9 @@ cvc_status cvc_conv_packed_size(const cvc_conv *conv, cvc_pass pass,
                                 int64_t *packed_size);
 cvc_status cvc_conv_pack(const cvc_conv *conv, cvc_pass pass, const void *w,
                          void *packed, const cvc_call *call);
+
+/** The weights that were packed for CVC_FORWARD, bit for bit. */
+cvc_status cvc_conv_unpack(const cvc_conv *conv, const void *packed, void *w);
 
 cvc_status cvc_conv_scratch(const cvc_conv *conv, cvc_pass pass, int threads,
                             int64_t *scratch_bytes);
@@ -383,7 +389,8 @@ cvc_status cvc_dropout_apply(const cvc_dropout *dropout, const int64_t draws[2],
 cvc_status cvc_relu_forward(cvc_dtype dtype, int64_t size, const void *x,
                             void *y, const cvc_call *call);
 
-/** dx = dy where y > 0, else 0; y is the result of the forward call. */
+/** dx = dy where y > 0, else 0; y is the result of the forward call. dx may be
+ * dy. */
 cvc_status cvc_relu_backward(cvc_dtype dtype, int64_t size, const void *dy,
                              const void *y, void *dx, const cvc_call *call);
 

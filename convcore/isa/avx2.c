@@ -30,6 +30,10 @@ CVC_INLINE void f32_store_lanes__avx2(float *p, int lanes, __m256 v) {
 CVC_INLINE void f64_store_lanes__avx2(double *p, int lanes, __m256d v) {
   _mm256_maskstore_pd(p, lanes_of(2 * lanes), v);
 }
+CVC_INLINE __m256 f32_square_root__avx2(__m256 v) { return _mm256_sqrt_ps(v); }
+CVC_INLINE __m256d f64_square_root__avx2(__m256d v) {
+  return _mm256_sqrt_pd(v);
+}
 CVC_INLINE void f32_stream__avx2(float *p, __m256 v) { _mm256_stream_ps(p, v); }
 CVC_INLINE void f64_stream__avx2(double *p, __m256d v) {
   _mm256_stream_pd(p, v);

@@ -29,6 +29,12 @@ CVC_INLINE void f32_store_lanes__avx512(float *p, int lanes, __m512 v) {
 CVC_INLINE void f64_store_lanes__avx512(double *p, int lanes, __m512d v) {
   _mm512_mask_storeu_pd(p, (__mmask8)CVC_LANES_OF(lanes), v);
 }
+CVC_INLINE __m512 f32_square_root__avx512(__m512 v) {
+  return _mm512_sqrt_ps(v);
+}
+CVC_INLINE __m512d f64_square_root__avx512(__m512d v) {
+  return _mm512_sqrt_pd(v);
+}
 CVC_INLINE void f32_stream__avx512(float *p, __m512 v) {
   _mm512_stream_ps(p, v);
 }

@@ -6,7 +6,8 @@
  *   CVC_VECTOR_BYTES   length of its vectors
  *   CVC_TILE_ROWS      rows of the largest tile (its columns: two vectors)
  *   CVC_PARTIAL        it has NAME(load_lanes), NAME(store_lanes): a part of a
- *                      vector, and NAME(stream): a store past the caches
+ *                      vector, NAME(square_root), and NAME(stream): a store
+ *                      past the caches
  *
  * A template sees: REAL the element type, VL the lanes of a vector, VECTOR an
  * aligned vector, VECTOR_U one at any element's address (to load and store

@@ -52,7 +52,8 @@ typedef struct cvc_tile {
   const void *bias;     /* [columns] or NULL */
   const void *row_bias; /* [rows] or NULL */
   const void *residual; /* [rows][columns], row stride c_row, or NULL */
-  int relu, accumulate;
+  cvc_activation activation;
+  int accumulate;
   cvc_stores stores;
   /* Memory that will be read soon, or NULL: from next + a_run[q] on a vector
    * per term is brought into the caches. next_tile: how far it then moves. */
@@ -157,7 +158,7 @@ typedef struct cvc_winograd_output {
   ptrdiff_t y_row, y_column;
   const void *bias;     /* [channels] or NULL */
   const void *residual; /* strides of y, or NULL */
-  int relu;
+  cvc_activation activation;
 } cvc_winograd_output;
 
 typedef struct cvc_winograd_filter {

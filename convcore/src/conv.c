@@ -42,17 +42,23 @@ cvc_status cvc_conv_output_size(const cvc_conv *conv, int64_t out[3]) {
   if (conv->algorithm < CVC_AUTO || conv->algorithm > CVC_WINOGRAD ||
       conv->precision < CVC_HIGHEST || conv->precision > CVC_MEDIUM ||
       conv->activation < CVC_ACTIVATION_NONE ||
-      conv->activation > CVC_ACTIVATION_RELU ||
+      conv->activation > CVC_ACTIVATION_RELU6 ||
       conv->weights < CVC_WEIGHTS_PLAIN || conv->weights > CVC_WEIGHTS_PACKED)
     return CVC_BAD_ARGUMENT;
   if (conv->n < 0 || conv->c < 1 || conv->k < 1 || conv->groups < 1)
     return CVC_BAD_SHAPE;
   if (conv->c % conv->groups || conv->k % conv->groups) return CVC_BAD_SHAPE;
+  if (conv->y_stride) {
+    if (conv->y_stride < conv->k) return CVC_BAD_SHAPE;
+    if (conv->layout != CVC_CHANNELS_LAST || cvc_is_depthwise(conv))
+      return CVC_UNSUPPORTED;
+  }
   int64_t o[3];
   for (int i = 0; i < 3; i++) CVC_TRY(check_axis(conv, i, &o[i]));
   const int64_t *s = conv->size, *f = conv->kernel;
   const int64_t x[] = {cvc_max(conv->n, 1), conv->c, s[0], s[1], s[2]};
-  const int64_t y[] = {cvc_max(conv->n, 1), conv->k, o[0], o[1], o[2]};
+  const int64_t pixel = cvc_conv_y_stride(conv);
+  const int64_t y[] = {cvc_max(conv->n, 1), pixel, o[0], o[1], o[2]};
   /* 64: packed panels round the channels up; 8: granules. */
   const int64_t w[] = {64 * 8, conv->k, conv->c, f[0], f[1], f[2]};
   CVC_TRY(check_product(x, 5));
@@ -105,6 +111,19 @@ cvc_status cvc_conv_pack(const cvc_conv *conv, cvc_pass pass, const void *w,
   CVC_TRY(cvc_check_disjoint(w, cvc_conv_w_elements(conv) * bytes, packed,
                              cvc_packed_elements(conv, pass, choice) * bytes));
   return cvc_pack(conv, pass, choice, w, packed, call);
+}
+
+cvc_status cvc_conv_unpack(const cvc_conv *conv, const void *packed, void *w) {
+  cvc_choice choice;
+  CVC_TRY(choose_packed(conv, CVC_FORWARD, &choice));
+  if (!w || !packed || (uintptr_t)packed % 64) return CVC_BAD_ARGUMENT;
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  CVC_TRY(cvc_check_disjoint(
+      w, cvc_conv_w_elements(conv) * bytes, packed,
+      cvc_packed_elements(conv, CVC_FORWARD, choice) * bytes));
+  CVC_TRY(cvc_check_packed(conv, CVC_FORWARD, choice, packed));
+  cvc_unpack(conv, choice, packed, w);
+  return CVC_OK;
 }
 
 /* ------------------------------------------------------------------ runs */
@@ -224,7 +243,7 @@ static cvc_status check_arrays(const cvc_conv *conv, cvc_pass pass,
                                cvc_choice choice, const arrays *a) {
   const int64_t bytes = cvc_dtype_bytes(conv->dtype);
   const int64_t x = cvc_conv_x_elements(conv) * bytes;
-  const int64_t y = cvc_conv_y_elements(conv) * bytes;
+  const int64_t y = cvc_conv_y_extent(conv) * bytes;
   const int64_t w =
       (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PACKED
            ? cvc_packed_elements(conv, pass, choice)
@@ -373,6 +392,8 @@ static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass, const arrays *a,
   cvc_choice choice;
   CVC_TRY(cvc_conv_output_size(conv, out));
   CVC_TRY(cvc_choose(conv, pass, &choice));
+  if (conv->y_stride && (pass != CVC_FORWARD || a->residual))
+    return CVC_UNSUPPORTED;
   CVC_TRY(check_arrays(conv, pass, choice, a));
   /* Without images there is nothing to write, but the sums over them. */
   if (conv->n == 0 && pass != CVC_BACKWARD_WEIGHT) return CVC_OK;

@@ -58,6 +58,17 @@ int64_t cvc_conv_x_elements(const cvc_conv *conv);
 int64_t cvc_conv_y_elements(const cvc_conv *conv);
 int64_t cvc_conv_w_elements(const cvc_conv *conv);
 
+/** Elements from a pixel of y to the next, of channels-last arrays; from the
+ * first of y to behind its last. */
+int64_t cvc_conv_y_stride(const cvc_conv *conv);
+int64_t cvc_conv_y_extent(const cvc_conv *conv);
+
+/** What a pass applies to its results. */
+static inline cvc_activation cvc_conv_activation(const cvc_conv *conv,
+                                                 cvc_pass pass) {
+  return pass == CVC_FORWARD ? conv->activation : CVC_ACTIVATION_NONE;
+}
+
 /** Output size of a checked descriptor. */
 void cvc_conv_out(const cvc_conv *conv, int64_t out[3]);
 
@@ -121,6 +132,10 @@ int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice);
 cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
                     const void *w, void *packed, const cvc_call *call);
+
+/** w again, from what a forward pass was packed to. */
+void cvc_unpack(const cvc_conv *conv, cvc_choice choice, const void *packed,
+                void *w);
 
 /** CVC_BAD_PACKING unless `packed` was made for this descriptor and pass. */
 cvc_status cvc_check_packed(const cvc_conv *conv, cvc_pass pass,

@@ -323,7 +323,7 @@ typedef struct kept {
 } kept;
 
 /* Descriptors are compared byte by byte: six enums, then int64_t. */
-_Static_assert(sizeof(cvc_conv) == 6 * sizeof(int) + 22 * sizeof(int64_t),
+_Static_assert(sizeof(cvc_conv) == 6 * sizeof(int) + 23 * sizeof(int64_t),
                "no padding");
 
 /** Where this thread keeps such a choice: the model takes as long as a tenth

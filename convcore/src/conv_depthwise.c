@@ -238,8 +238,7 @@ static void run_segment(const depthwise *d, const share *share,
                .residual = job->residual
                                ? cvc_at_const(job->residual, at, d->bytes)
                                : NULL,
-               .relu = d->pass == CVC_FORWARD &&
-                       job->conv->activation == CVC_ACTIVATION_RELU},
+               .activation = cvc_conv_activation(job->conv, d->pass)},
       .b_vector = d->panel_elements,
       .gradient = d->pass == CVC_BACKWARD_WEIGHT,
       .window = s->window,

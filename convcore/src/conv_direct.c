@@ -163,8 +163,7 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
       .columns = (int)cvc_min(width, d->ch.produced - panel * d->kernels->nr),
       .bias =
           job->bias ? cvc_at_const(job->bias, first_channel, d->bytes) : NULL,
-      .relu = d->pass == CVC_FORWARD &&
-              job->conv->activation == CVC_ACTIVATION_RELU,
+      .activation = cvc_conv_activation(job->conv, d->pass),
       .stores = d->stores,
       /* The first panel brings the source into the cache, a tile ahead. */
       .next = panel == 0 ? d->source : NULL,
@@ -325,7 +324,7 @@ static direct direct_of(const cvc_conv_job *job, cvc_pass pass) {
               .target = job->target,
               .bytes = cvc_dtype_bytes(conv->dtype),
               .source_channels = forward ? conv->c : conv->k,
-              .target_channels = forward ? conv->k : conv->c};
+              .target_channels = forward ? cvc_conv_y_stride(conv) : conv->c};
   int64_t out[3];
   cvc_conv_out(conv, out);
   for (int i = 0; i < 3; i++) {

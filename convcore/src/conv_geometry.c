@@ -29,6 +29,16 @@ int64_t cvc_conv_y_elements(const cvc_conv *conv) {
   return conv->n * conv->k * cvc_volume(out);
 }
 
+int64_t cvc_conv_y_stride(const cvc_conv *conv) {
+  return conv->y_stride ? conv->y_stride : conv->k;
+}
+
+int64_t cvc_conv_y_extent(const cvc_conv *conv) {
+  const int64_t elements = cvc_conv_y_elements(conv);
+  return elements ? (elements / conv->k - 1) * cvc_conv_y_stride(conv) + conv->k
+                  : 0;
+}
+
 int64_t cvc_conv_w_elements(const cvc_conv *conv) {
   return conv->k * (conv->c / conv->groups) * cvc_volume(conv->kernel);
 }

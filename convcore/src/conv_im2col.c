@@ -116,7 +116,8 @@ static void forward_task(void *context, int64_t task, int thread) {
   for (int64_t panel = 0; panel < m->panels; panel++) {
     const int64_t width = cvc_panel_width(m->ch.produced, panel, m->kernels);
     const int64_t k = group * m->ch.produced + panel * m->kernels->nr;
-    const int64_t at = (image * m->pixels + first) * conv->k + k;
+    const int64_t y_stride = cvc_conv_y_stride(conv);
+    const int64_t at = (image * m->pixels + first) * y_stride + k;
     cvc_tile tile = {
         .a = columns,
         .b = cvc_packed_panel(conv, CVC_FORWARD, job->choice, job->packed,
@@ -129,12 +130,12 @@ static void forward_task(void *context, int64_t task, int thread) {
         .a_step = 1,
         .b_step = width,
         .c = cvc_at(job->target, at, m->bytes),
-        .c_row = conv->k,
+        .c_row = y_stride,
         .columns = (int)cvc_min(width, m->ch.produced - panel * m->kernels->nr),
         .bias = job->bias ? cvc_at_const(job->bias, k, m->bytes) : NULL,
         .residual =
             job->residual ? cvc_at_const(job->residual, at, m->bytes) : NULL,
-        .relu = conv->activation == CVC_ACTIVATION_RELU};
+        .activation = conv->activation};
     cvc_run_tiles(m->kernels, &tile, count, m->bytes);
   }
 }

@@ -123,9 +123,31 @@ typedef struct pack_job {
 /** Where one panel's weights are read and written. */
 typedef struct pack_panel {
   int64_t group, panel, columns, width, reduced;
+  int64_t at; /* of w: its first element */
   const void *w;
   void *to; /* [tap][reduced][width] */
 } pack_panel;
+
+static pack_panel panel_at(const pack_job *p, int64_t group, int64_t panel) {
+  const cvc_conv *conv = p->conv;
+  const int64_t lanes = cvc_kernels_of(conv->dtype)->vector_length;
+  const cvc_channels ch = cvc_packed_channels(conv, p->pass, p->choice);
+  const int64_t full = panel_columns(conv, p->choice);
+  int64_t first = panel * full;
+  if (p->choice.depthwise)
+    first = cvc_max(cvc_min(first, ch.produced - full), 0);
+  const int64_t width = cvc_min(full, cvc_round_up(ch.produced - first, lanes));
+  const int64_t at = group * p->group_stride + first * p->produced_stride;
+  return (pack_panel){.group = group,
+                      .panel = panel,
+                      .columns = cvc_min(width, ch.produced - first),
+                      .width = width,
+                      .reduced = ch.reduced,
+                      .at = at,
+                      .w = cvc_at_const(p->w, at, cvc_dtype_bytes(conv->dtype)),
+                      .to = (void *)cvc_packed_panel(conv, p->pass, p->choice,
+                                                     p->packed, group, panel)};
+}
 
 /** `count` terms of a panel from number `first`, in the order (channel, tap).
  */
@@ -171,37 +193,21 @@ static void pack_terms(const pack_job *p, const pack_panel *panel,
 static void pack_task(void *context, int64_t task, int thread) {
   (void)thread;
   const pack_job *p = context;
-  const cvc_conv *conv = p->conv;
-  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
-  const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
-  const cvc_channels ch = cvc_packed_channels(conv, p->pass, p->choice);
+  const pack_panel panel =
+      panel_at(p, task / p->parts / p->panels, task / p->parts % p->panels);
   const int64_t begin = task % p->parts * TASK_CHANNELS;
-  const int64_t end = cvc_min(begin + TASK_CHANNELS, ch.reduced);
-  pack_panel panel = {.panel = task / p->parts % p->panels,
-                      .group = task / p->parts / p->panels,
-                      .reduced = ch.reduced};
-  const int64_t full = panel_columns(p->conv, p->choice);
-  int64_t first = panel.panel * full;
-  if (p->choice.depthwise)
-    first = cvc_max(cvc_min(first, ch.produced - full), 0);
-  panel.width =
-      cvc_min(full, cvc_round_up(ch.produced - first, kernels->vector_length));
-  panel.columns = cvc_min(panel.width, ch.produced - first);
-  panel.to = (void *)cvc_packed_panel(conv, p->pass, p->choice, p->packed,
-                                      panel.group, panel.panel);
-  panel.w = cvc_at_const(
-      p->w, panel.group * p->group_stride + first * p->produced_stride, bytes);
+  const int64_t end = cvc_min(begin + TASK_CHANNELS, panel.reduced);
   const int64_t most = p->taps < TERMS ? TERMS - TERMS % p->taps : TERMS;
   for (int64_t t = begin * p->taps; t < end * p->taps; t += most)
     pack_terms(p, &panel, t, cvc_min(most, end * p->taps - t));
 }
 
-cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
-                    const void *w, void *packed, const cvc_call *call) {
+static pack_job job_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
+                       const void *w, void *packed) {
   const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
   const int64_t taps = packed_taps(conv, pass, choice);
   const int64_t c = conv->c / conv->groups, k = conv->k / conv->groups;
-  pack_job job = {
+  return (pack_job){
       .conv = conv,
       .pass = pass,
       .choice = choice,
@@ -213,6 +219,31 @@ cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
       .group_stride = k * c * taps,
       .produced_stride = pass == CVC_FORWARD ? c * taps : taps,
       .reduced_stride = pass == CVC_FORWARD ? taps : c * taps};
+}
+
+void cvc_unpack(const cvc_conv *conv, cvc_choice choice, const void *packed,
+                void *w) {
+  const pack_job job = job_of(conv, CVC_FORWARD, choice, w, (void *)packed);
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  const int64_t groups = cvc_packed_channels(conv, CVC_FORWARD, choice).groups;
+  for (int64_t i = 0; i < groups * job.panels; i++) {
+    const pack_panel panel = panel_at(&job, i / job.panels, i % job.panels);
+    for (int64_t term = 0; term < panel.reduced * job.taps; term++) {
+      const int64_t c = term % panel.reduced, tap = term / panel.reduced;
+      const char *row = (const char *)panel.to + term * panel.width * bytes;
+      char *to = cvc_at(w, panel.at + c * job.reduced_stride + tap, bytes);
+      for (int64_t k = 0; k < panel.columns; k++)
+        memcpy(to + k * job.produced_stride * bytes, row + k * bytes,
+               (size_t)bytes);
+    }
+  }
+}
+
+cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
+                    const void *w, void *packed, const cvc_call *call) {
+  const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
+  const int64_t c = conv->c / conv->groups, k = conv->k / conv->groups;
+  pack_job job = job_of(conv, pass, choice, w, packed);
   cvc_packed header = header_of(conv, pass, choice);
   header.all_finite = 1;
   memset(packed, 0, HEADER_BYTES);

@@ -78,7 +78,7 @@ static planar planar_of(const cvc_conv *conv, cvc_pass pass,
               .w_row = forward ? c * taps : taps,
               .w_step = forward ? taps : c * taps,
               .source_channels = forward ? conv->c : conv->k,
-              .target_channels = forward ? conv->k : conv->c};
+              .target_channels = forward ? cvc_conv_y_stride(conv) : conv->c};
   for (int i = 0; i < 2; i++) {
     const cvc_axis a = forward ? cvc_axis_forward(conv, i + 1)
                                : cvc_axis_backward(conv, i + 1, remainder[i]);
@@ -168,7 +168,8 @@ cvc_planar_work cvc_planar_work_of(const cvc_conv *conv, cvc_pass pass) {
         work.planes += planes;
         work.copied += planes * (double)(p.plane_rows * p.width);
       }
-      if (!p.in_place) work.moved += columns * (double)p.target_channels;
+      if (!p.in_place)
+        work.moved += columns * (double)(p.ch.produced * p.ch.groups);
     }
   return work;
 }
@@ -390,8 +391,8 @@ static void run_columns(const call *l, const strip *s, int64_t columns,
     c = cvc_at(job->target, at, p->bytes);
     if (job->residual) residual = cvc_at_const(job->residual, at, p->bytes);
   }
-  tile.relu = p->pass == CVC_FORWARD && (p->in_place || !job->residual) &&
-              job->conv->activation == CVC_ACTIVATION_RELU;
+  if (p->in_place || !job->residual)
+    tile.activation = cvc_conv_activation(job->conv, p->pass);
   for (int64_t i = 0; i < tiles; i++) {
     const int64_t first = i * p->ch.produced / tiles;
     tile.rows = (int)((i + 1) * p->ch.produced / tiles - first);
@@ -462,7 +463,8 @@ static void store_pixels(const planar *p, const strip *s) {
 /* The same to memory of either layout, with a residual: that, then the
  * activation. */
 #define STORE_SUMS(REAL)                                                 \
-  static void store_##REAL(const planar *p, const strip *s, bool relu) { \
+  static void store_##REAL(const planar *p, const strip *s,              \
+                           cvc_activation activation) {                  \
     const cvc_axis *h = &p->axis[0], *w = &p->axis[1];                   \
     const int64_t pixels = p->target[0] * p->target[1];                  \
     const int64_t pixel_step = p->target_last ? p->target_channels : 1;  \
@@ -484,8 +486,10 @@ static void store_pixels(const planar *p, const strip *s) {
           continue;                                                      \
         }                                                                \
         for (int64_t j = 0; j < count; j++) {                            \
-          const REAL sum = sums[j] + residual[at + j * step];            \
-          y[j * step] = relu && sum <= 0 ? 0 : sum;                      \
+          REAL sum = sums[j] + residual[at + j * step];                  \
+          if (activation != CVC_ACTIVATION_NONE && sum <= 0) sum = 0;    \
+          if (activation == CVC_ACTIVATION_RELU6 && sum > 6) sum = 6;    \
+          y[j * step] = sum;                                             \
         }                                                                \
       }                                                                  \
     }                                                                    \
@@ -512,12 +516,11 @@ static void planar_task(void *context, int64_t task, int thread) {
     store_pixels(p, &s);
     return;
   }
-  const bool relu =
-      p->pass == CVC_FORWARD && p->job->conv->activation == CVC_ACTIVATION_RELU;
+  const cvc_activation activation = cvc_conv_activation(p->job->conv, p->pass);
   if (p->job->conv->dtype == CVC_F32)
-    store_float(p, &s, relu);
+    store_float(p, &s, activation);
   else
-    store_double(p, &s, relu);
+    store_double(p, &s, activation);
 }
 
 int64_t cvc_planar_scratch(const cvc_conv *conv, cvc_pass pass, int threads) {

@@ -70,7 +70,7 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
     g.tiles[i] = cvc_ceil_div(g.target[i], g.m[i]);
   }
   g.source_channels = g.ch.reduced * conv->groups;
-  g.target_channels = g.ch.produced * conv->groups;
+  g.target_channels = forward ? cvc_conv_y_stride(conv) : conv->c;
   g.panels = cvc_panels(g.ch.produced, g.kernels);
   g.total = conv->n * g.tiles[0] * g.tiles[1];
   g.v_row = cvc_round_up(g.ch.reduced, g.kernels->vector_length);
@@ -250,8 +250,7 @@ static void transform_output(const winograd *g, const block *b, int64_t begin,
       .y_column = g->target_channels,
       .bias =
           job->bias ? cvc_at_const(job->bias, first_channel, g->bytes) : NULL,
-      .relu = g->pass == CVC_FORWARD &&
-              job->conv->activation == CVC_ACTIVATION_RELU};
+      .activation = cvc_conv_activation(job->conv, g->pass)};
   for (int64_t t = begin; t < end; t++) {
     const place at = place_of(g, b->first + t);
     const int64_t pixel =

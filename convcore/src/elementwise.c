@@ -77,7 +77,7 @@ cvc_status cvc_relu_backward(cvc_dtype dtype, int64_t size, const void *dy,
                              const void *y, void *dx, const cvc_call *call) {
   CVC_TRY(check_arrays(dtype, size, dy, y, dx));
   const int64_t bytes = size * cvc_dtype_bytes(dtype);
-  CVC_TRY(cvc_check_disjoint(dy, bytes, dx, bytes));
+  CVC_TRY(check_in_place(dtype, size, dy, dx));
   CVC_TRY(cvc_check_disjoint(y, bytes, dx, bytes));
   elementwise e = {.binary = cvc_kernels_of(dtype)->relu_backward,
                    .size = size,

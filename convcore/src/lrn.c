@@ -12,9 +12,9 @@ typedef struct job {
   char *work;
 } job;
 
-/** Three rows of the kernel. */
+/** Two rows of the kernel. */
 static int64_t work_bytes(const cvc_lrn *lrn) {
-  return cvc_round_up(3 * (lrn->c + lrn->size) * cvc_dtype_bytes(lrn->dtype),
+  return cvc_round_up(2 * (lrn->c + lrn->size) * cvc_dtype_bytes(lrn->dtype),
                       64);
 }
 

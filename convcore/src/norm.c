@@ -3,9 +3,9 @@
  *
  * Channels-last arrays are a matrix of pixels and channels, read twice: parts
  * of the pixels give sums of all channels, then blocks of them are computed.
- * Channels-first, a task is one channel, whose second reading finds it in the
- * cache. Sums are formed in float over 128 terms, in double over a part, then
- * in a binary tree over the parts: those of a granule of samples, then the
+ * Channels-first, a task is a few channels, whose second reading finds them in
+ * the cache. Sums are formed in float over 128 terms, in double over a part,
+ * then in a binary tree over the parts: those of a granule of samples, then the
  * granules. What is added is x - shift, with a shift near the mean, so that no
  * digits of the variance are lost.
  */
@@ -18,7 +18,9 @@ enum {
   PARTS = 8,         /* of a granule, at most; */
   PART_PIXELS = 512, /* each with so many, about */
   SAMPLE = 64,       /* pixels that give the shifts */
-  TASK_ELEMENTS = 1 << 15
+  TASK_ELEMENTS = 1 << 15,
+  CHANNELS = 16,           /* of a task, channels-first, at most; */
+  CHANNELS_BYTES = 1 << 17 /* each array of them has about so many */
 };
 
 /** Elements of each channel in the job's table. */
@@ -240,28 +242,40 @@ static void set_shift(const job *j, int64_t channel) {
   set(j, coefficient(j, MEAN, channel), 0, sums[0] / (double)j->bn->pixels);
 }
 
-static void channel_task(void *context, int64_t channel, int thread) {
+/** Neighbouring channels, image by image: small planes come in by the line. */
+static void channels_task(void *context, int64_t task, int thread) {
   (void)thread;
   const job *j = context;
   const int64_t n = j->bn->n, granules = cvc_granules(n);
-  double sums[8][2] = {{0}};
-  if (needs_shift(j))
-    set_shift(j, channel);
-  else
-    set_given(j, channel);
+  const int64_t first = task * j->block;
+  const int64_t channels = cvc_min(j->block, j->bn->c - first);
+  double sums[CHANNELS][8][2] = {{{0}}};
+  for (int64_t i = 0; i < channels; i++)
+    if (needs_shift(j))
+      set_shift(j, first + i);
+    else
+      set_given(j, first + i);
   for (int64_t granule = 0; has_sums(j) && granule < granules; granule++)
     for (int64_t image = cvc_granule_first(n, granule);
-         image < cvc_granule_first(n, granule + 1); image++) {
-      const cvc_norm norm = plane_of(j, image, channel, sums[granule]);
-      add_up(j, &norm);
+         image < cvc_granule_first(n, granule + 1); image++)
+      for (int64_t i = 0; i < channels; i++) {
+        const cvc_norm norm = plane_of(j, image, first + i, sums[i][granule]);
+        add_up(j, &norm);
+      }
+  for (int64_t i = 0; has_sums(j) && i < channels; i++)
+    set_sums(j, first + i, tree(&sums[i][0][0], granules, 2),
+             tree(&sums[i][0][1], granules, 2));
+  for (int64_t image = 0; image < n; image++)
+    for (int64_t i = 0; i < channels; i++) {
+      cvc_norm norm = plane_of(j, image, first + i, NULL);
+      compute(j, &norm);
     }
-  if (has_sums(j))
-    set_sums(j, channel, tree(&sums[0][0], granules, 2),
-             tree(&sums[0][1], granules, 2));
-  for (int64_t image = 0; image < n; image++) {
-    cvc_norm norm = plane_of(j, image, channel, NULL);
-    compute(j, &norm);
-  }
+}
+
+/** Channels-first, the channels of a task: as many as stay in the caches. */
+static int64_t channels_of_task(const cvc_batch_norm *bn) {
+  const int64_t bytes = bn->n * bn->pixels * cvc_dtype_bytes(bn->dtype);
+  return cvc_max(1, cvc_min(CHANNELS_BYTES / cvc_max(bytes, 1), CHANNELS));
 }
 
 static int threads_of(const cvc_batch_norm *bn, int64_t tasks,
@@ -314,16 +328,16 @@ static cvc_status run(job *j, const cvc_batch_norm *bn, const cvc_call *call) {
   j->kernels = cvc_kernels_of(bn->dtype);
   j->bytes = cvc_dtype_bytes(bn->dtype);
   j->parts = parts_of(bn);
-  j->block = cvc_ceil_div(TASK_ELEMENTS, bn->c);
-  j->tasks = cvc_ceil_div(bn->n * bn->pixels, j->block);
+  const bool last = bn->layout == CVC_CHANNELS_LAST;
+  j->block = last ? cvc_ceil_div(TASK_ELEMENTS, bn->c) : channels_of_task(bn);
+  j->tasks = cvc_ceil_div(last ? bn->n * bn->pixels : bn->c, j->block);
   cvc_scratch scratch;
   CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(bn)));
   j->table = scratch.memory;
   j->sums = (double *)(j->table + table_bytes(bn));
-  cvc_status status = bn->layout == CVC_CHANNELS_LAST
-                          ? run_rows(j, call)
-                          : cvc_parallel(call, threads_of(bn, bn->c, call),
-                                         bn->c, channel_task, j);
+  cvc_status status = last ? run_rows(j, call)
+                           : cvc_parallel(call, threads_of(bn, j->tasks, call),
+                                          j->tasks, channels_task, j);
   cvc_scratch_end(&scratch);
   return status;
 }

@@ -40,7 +40,7 @@ static cvc_status expect_conv(const cvc_step *step, cvc_pass pass, expected *x,
   int64_t out[3];
   CVC_TRY(cvc_conv_output_size(conv, out));
   *x = (expected){conv->dtype, cvc_conv_x_elements(conv)};
-  *y = (expected){conv->dtype, cvc_conv_y_elements(conv)};
+  *y = (expected){conv->dtype, cvc_conv_y_extent(conv)};
   *w = (expected){conv->dtype, cvc_conv_w_elements(conv)};
   *bias = (expected){conv->dtype, conv->k};
   if (pass == CVC_BACKWARD_WEIGHT || conv->weights == CVC_WEIGHTS_PLAIN)
@@ -808,8 +808,10 @@ cvc_status cvc_plan_run(const cvc_plan *plan, int64_t first, int64_t last,
   /* One thread count and one block of scratch for all steps. */
   cvc_call all = call ? *call : (cvc_call){0};
   if (all.threads <= 0) all.threads = cvc_get_num_threads();
-  int64_t bytes;
-  CVC_TRY(cvc_plan_scratch(plan, first, last, all.threads, &bytes));
+  /* That of the caller is checked by the steps that need it. */
+  int64_t bytes = all.scratch_bytes;
+  if (!all.scratch)
+    CVC_TRY(cvc_plan_scratch(plan, first, last, all.threads, &bytes));
   cvc_scratch scratch;
   CVC_TRY(cvc_scratch_begin(&scratch, call, bytes));
   all.scratch = scratch.memory;

@@ -21,6 +21,8 @@ static void test_relu(cvc_dtype dtype, int64_t size) {
     CHECK(isnan(a) ? isnan(b) : b == (a > 0 ? a : 0));
     CHECK(get(dtype, dx, i) == (b > 0 ? get(dtype, dy, i) : 0));
   }
+  CHECK_OK(cvc_relu_backward(dtype, size, dy, y, dy, NULL));
+  CHECK(same_bytes(dtype, dy, dx, size));
   CHECK_OK(cvc_relu_forward(dtype, size, x, x, NULL));
   CHECK(same_bytes(dtype, x, y, size));
 }

@@ -47,8 +47,9 @@ class Conv:
         *,
         algorithm: Literal["auto"] | _Algorithm = "auto",
         precision: Literal["highest", "high", "medium"] = "highest",
-        activation: Literal["relu"] | None = None,
+        activation: Literal["relu", "relu6"] | None = None,
         packed: bool = False,
+        y_stride: int = 0,
     ) -> None: ...
     @property
     def output_size(self) -> _Axes: ...
@@ -58,6 +59,7 @@ class Conv:
     def pack(
         self, pass_: _PackedPass, w: _Real, packed: _Real, threads: int = 0
     ) -> None: ...
+    def unpack(self, packed: _Real, w: _Real) -> None: ...
     def forward(
         self,
         x: _Real,
@@ -290,6 +292,20 @@ class Plan:
         scratch: NDArray[np.uint8] | None = None,
         seconds: NDArray[np.float64] | None = None,
     ) -> None: ...
+
+class Runner:
+    def __init__(
+        self,
+        plan: Plan,
+        first: int,
+        last: int,
+        parameters: NDArray[Any] | None,
+        state: NDArray[Any] | None,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        draws: NDArray[np.int64],
+    ) -> None: ...
+    def run(self, x: Any, threads: int) -> NDArray[Any] | None: ...
 
 def is_channels_last(x: NDArray[Any]) -> bool: ...
 

@@ -54,7 +54,7 @@ cdef class Conv:
         self, dtype, layout, int64_t n, int64_t c, int64_t k, int64_t groups,
         tuple size, tuple kernel, tuple stride, tuple pad_before, tuple pad_after,
         tuple dilation, *, algorithm="auto", precision="highest", activation=None,
-        bint packed=False,
+        bint packed=False, int64_t y_stride=0,
     ):
         cdef cvc_conv *conv = &self.conv
         conv.dtype = <cvc_dtype>number(DTYPES, dtype, "dtype")
@@ -70,11 +70,14 @@ cdef class Conv:
         read_axes(pad_before, conv.pad_before)
         read_axes(pad_after, conv.pad_after)
         read_axes(dilation, conv.dilation)
+        conv.y_stride = y_stride
 
         check(cvc_conv_output_size(conv, self.out))
         self.output_size = (self.out[0], self.out[1], self.out[2])
         self.x_size = n * c * volume(conv.size)
-        self.y_size = n * k * volume(self.out)
+        self.y_size = n * volume(self.out)  # pixels, first
+        if self.y_size:
+            self.y_size = (self.y_size - 1) * (y_stride or k) + k
         self.w_size[0] = self.w_size[1] = self.plain_size()
         if packed:
             check(cvc_conv_packed_size(conv, CVC_FORWARD, &self.w_size[0]))
@@ -131,6 +134,16 @@ cdef class Conv:
         begin(&call, threads)
         with nogil:
             status = cvc_conv_pack(&self.conv, which, w_data, packed_data, &call)
+        check(status)
+
+    def unpack(self, packed, w):
+        """Give w the weights that were packed for the forward pass."""
+        cdef cvc_status status
+        cdef int64_t size = self.packed_size("forward")
+        cdef const void *packed_data = data(packed, "packed", self.conv.dtype, size)
+        cdef void *w_data = data(w, "w", self.conv.dtype, self.plain_size(), True)
+        with nogil:
+            status = cvc_conv_unpack(&self.conv, packed_data, w_data)
         check(status)
 
     cdef int run_forward(

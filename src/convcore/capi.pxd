@@ -96,6 +96,7 @@ cdef extern from "convcore.h" nogil:
         int64_t pad_before[3]
         int64_t pad_after[3]
         int64_t dilation[3]
+        int64_t y_stride
 
     cvc_status cvc_conv_output_size(const cvc_conv *conv, int64_t out[3])
     cvc_status cvc_conv_choose(
@@ -117,6 +118,7 @@ cdef extern from "convcore.h" nogil:
     cvc_status cvc_conv_pack(
         const cvc_conv *conv, cvc_pass pass_, const void *w, void *packed,
         const cvc_call *call)
+    cvc_status cvc_conv_unpack(const cvc_conv *conv, const void *packed, void *w) nogil
     cvc_status cvc_conv_scratch(
         const cvc_conv *conv, cvc_pass pass_, int threads, int64_t *scratch_bytes)
     cvc_status cvc_conv_forward(

@@ -52,7 +52,7 @@ class Engine:
         self.graph = graph
         self.training = graph if training is None else training
         self.layout = Layout(graph)
-        self.space = allocate(self.layout.nbytes)
+        self.space = self.allocate(self.layout.nbytes)
         self.tensors = self.views(self.space)
         self.buffers = frozenset(
             key for key, x in graph.parameters.items() if x in graph.buffers
@@ -62,6 +62,8 @@ class Engine:
         self._version = 0
         self._plans = OrderedDict()
         self._building = threading.Lock()
+
+    allocate = staticmethod(allocate)
 
     def views(self, array, slot=0):
         """Tensors in an array laid out as the parameters: dict by key."""
@@ -168,6 +170,17 @@ class Engine:
                 self.changed()
             return memory.outputs
 
+    def runner(self, x):
+        """A `_core.Runner` for arrays like x, with the parameters as they are.
+
+        None where there is more than an input, an output and compiled steps, or x
+        or the result is no dense array.
+        """
+        names = tuple(self.graph.outputs)
+        plan = self._plan([x], names)
+        with plan.memory([x]) as memory:
+            return plan.runner(memory, self.space, self.packed(plan, memory))
+
     def memory_plan(self, inputs, target, loss, optimizer):
         """What a step needs of memory, or a prediction where there is no loss.
 
@@ -194,7 +207,7 @@ class Engine:
             plan = self._plan(inputs, tuple(self.graph.outputs))
             space, last, hyper = self.space, "forward", None
             with plan.memory(inputs) as memory:
-                state = plan.packed(memory, space, self._version)
+                state = self.packed(plan, memory)
         else:
             plan = self._step_plan(inputs, target, loss, optimizer)
             inputs, space = [*inputs, target], allocate(self.layout.nbytes)
@@ -212,9 +225,13 @@ class Engine:
         options = {"training": True, "wrt": self.trainable, "optimizer": optimizer}
         return self._plan(inputs, names, loss, target, **options)
 
+    def packed(self, plan, memory):
+        """The weights as a plan packs them."""
+        return plan.packed(memory, self.space, self._version)
+
     def _infer(self, plan, inputs):
         with plan.memory(inputs) as memory:
-            packed = plan.packed(memory, self.space, self._version)
+            packed = self.packed(plan, memory)
             plan.run(memory, self.space, packed, "forward", "forward")
             return memory.outputs
 

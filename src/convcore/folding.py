@@ -1,10 +1,14 @@
-"""Folding: normalisation with known statistics becomes part of the layer before."""
+"""Folding: what is known before a network runs is computed before.
+
+Normalisation with known statistics becomes part of the layer before it, and what
+is computed of parameters alone becomes a parameter.
+"""
 
 from functools import partial
 
 import numpy as np
 
-from .ops.base import OPERATORS
+from .ops.base import OPERATORS, call
 
 _LAYERS = ("conv", "linear")
 
@@ -88,3 +92,40 @@ def _fold(graph, node, tensors, keys):
 
 def _scaled(tensor, factor):
     return tensor() * factor
+
+
+def fold_constants(graph, tensors):
+    """Let what is computed of parameters alone be parameters.
+
+    Parameters
+    ----------
+    graph : Graph
+        For inference; changed.
+    tensors : dict of str -> function
+        That computes a parameter of the graph, as `fold_batch_norm` gives them;
+        changed: those of the changed graph, and maybe others.
+    """
+    keys = {value: key for key, value in graph.parameters.items()}
+    for node in list(graph.nodes):
+        given = [x for x in node.inputs if x is not None]
+        if not given or any(x not in keys for x in given):
+            continue
+        arrays = tuple(None if x is None else tensors[keys[x]]() for x in node.inputs)
+        results = call(node.op, arrays, node.attrs)
+        results = results if isinstance(results, tuple) else (results,)
+        for y, array in zip(node.outputs, results, strict=True):
+            if y is not None:
+                key = _new_key(graph, y.name or "constant")
+                y.name, y.node, graph.parameters[key] = key, None, y
+                keys[y], tensors[key] = key, partial(np.asarray, array)
+        graph.nodes.remove(node)
+    # Parameters are no inner values.
+    graph.names = {name: x for name, x in graph.names.items() if x not in keys}
+
+
+def _new_key(graph, stem):
+    key, count = stem, 0
+    while key in graph.parameters:
+        count += 1
+        key = f"{stem}.{count}"
+    return key

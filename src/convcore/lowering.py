@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .ops.base import Operator, Spec, spec_of
+from .ops.cat import CAT, starts
 from .ops.memory import is_row_major, memory_shape
 from .passes import round_up
 
@@ -133,6 +134,8 @@ class Lowering:
     ----------
     steps : dict of str -> list of Step
         By segment.
+    packings : list of (Value, Conv, Buffer)
+        Of each step of the prepare segment: what it packs, for what, and where.
     """
 
     def __init__(self, graph, bound, *, pack_weights, precision, draws):
@@ -141,8 +144,10 @@ class Lowering:
         self.steps = {segment: [] for segment in SEGMENTS}
         self.segment = "forward"
         self.packed_bytes = 0
+        self.packings = []
         self._node = None
         self._users = graph.users()
+        self._parts = _parts(graph, self._users, {value for value, _ in bound})
         self._pack_weights = pack_weights
         self._precision = precision
         self._given, self._copies = {}, []
@@ -196,6 +201,14 @@ class Lowering:
         elif value in self._users or any(value is x for x, _ in self._copies):
             self._buffers[value] = Buffer(prod(value.shape), value.dtype)
         return self._buffers.get(value)
+
+    def whole(self, value):
+        """A buffer for a result of which several nodes write parts."""
+        return self._buffers.get(value) or self.result(value)
+
+    def is_part(self, value):
+        """Whether a value is written where it is joined with others."""
+        return value in self._parts
 
     def alias(self, value, buffer):
         """Let a node's output be memory that holds the same elements already."""
@@ -264,12 +277,22 @@ class Lowering:
         """
         x, weight, bias, *residual = self.operands(node)
         packed = self._pack_weights and weight.space == "parameters"
-        conv = self.describe(node, packed=packed)
+        y, where = self._channels(node.outputs[0])
+        conv = self.describe(node, packed=packed, **where)
         if packed:
             weight = self._packed(conv, weight)
+            self.packings.append((node.inputs[1], conv, weight))
         added = residual[0] if residual else None
-        operands = (x, weight, bias, added, self.result(node.outputs[0]))
-        self.emit("conv_forward", operands, conv)
+        self.emit("conv_forward", (x, weight, bias, added, y), conv)
+
+    def _channels(self, value):
+        """Where a convolution writes its result, and how it is told so."""
+        if value not in self._parts:
+            return self.result(value), {}
+        whole, start = self._parts[value]
+        channels, stride = value.shape[1], whole.shape[1]
+        size = (prod(value.shape) // channels - 1) * stride + channels
+        return self.part(self.whole(whole), start, size), {"y_stride": stride}
 
     def transpose(self, x, y, moves):
         """Make y of x, with the same elements, by transposing x[batch][a][b].
@@ -302,6 +325,20 @@ class Lowering:
             Operand(x, 0, x.size) if isinstance(x, Buffer) else x for x in operands
         )
         self.steps[segment].append(Step(kind, operands, descriptor, self._node))
+
+
+def _parts(graph, users, given):
+    """Results that their nodes can write into the channels of what they are joined
+    to: of each the joined value and its first channel there."""
+    found = {}
+    for node in graph.nodes:
+        if node.op is not CAT or node.attrs["dim"] != 1 or node.outputs[0].ndim < 3:
+            continue
+        for x, start in zip(node.inputs, starts(node), strict=True):
+            alone = len(users[x]) == 1 and x not in given and x.node is not None
+            if alone and x.index == 0 and x.node.op.writes_channels(x.node):
+                found[x] = node.outputs[0], start
+    return found
 
 
 def _row_major(graph):

@@ -10,7 +10,6 @@ from . import nn, storage
 from ._config import get_num_threads
 from .ahead import ahead
 from .engine import Engine
-from .folding import fold_batch_norm
 from .graph import Graph
 from .metrics import Mean
 from .ops.base import INT64, as_numpy, check_real_dtype
@@ -70,8 +69,10 @@ class Model:
             stream = np.random.SeedSequence(seed, spawn_key=(i,))
             tensor.fill(self.engine.tensors[key], stream)
 
+    _make_engine = Engine
+
     def _setup(self, graph, training, seed, input_dtype):
-        self.engine = Engine(graph, training)
+        self.engine = self._make_engine(graph, training)
         self.seed = seed
         self.dtype = graph.inputs[0].dtype
         self.input_dtype = self.dtype if input_dtype is None else np.dtype(input_dtype)
@@ -366,6 +367,8 @@ class Model:
         -------
         FrozenModel
         """
+        from .frozen import FrozenModel
+
         return FrozenModel(self)
 
     # ----------------------------------------------------------- parameters
@@ -402,23 +405,7 @@ class Model:
             Whether all keys must be there and no others.
         """
         tensors = self.engine.tensors
-        arrays = {key: np.asarray(value) for key, value in state_dict.items()}
-        missing = [key for key in tensors if key not in arrays]
-        unknown = [key for key in arrays if key not in tensors]
-        if strict and (missing or unknown):
-            raise ValueError(
-                "the keys do not fit the network: "
-                f"missing {_list(missing)}; unknown {_list(unknown)}"
-            )
-        known = {key: arrays[key] for key in tensors if key in arrays}
-        for key, array in known.items():
-            is_integer = tensors[key].dtype == INT64
-            if array.dtype.kind not in ("iu" if is_integer else "f"):
-                expected = "ints" if is_integer else "floats"
-                raise TypeError(f"{key} has dtype {array.dtype}, expected {expected}")
-            if array.shape != tensors[key].shape:
-                expected = tensors[key].shape
-                raise ValueError(f"{key} has shape {array.shape}, expected {expected}")
+        known = check_state(state_dict, tensors, strict)
         for key, array in known.items():
             tensors[key][...] = array
         self.engine.changed()
@@ -438,21 +425,10 @@ class Model:
         ValueError
             When it is another file.
         """
-        tensors, metadata = storage.read(path)
-        if "graph" not in metadata:
-            raise ValueError(
-                f"{path} holds no network: make a Model and use its load_state_dict"
-            )
+        tensors, graphs, *others = read_model(path)
         model = cls.__new__(cls)
-        try:
-            graph = Graph.from_json(metadata["graph"])
-            training = metadata["training"] and Graph.from_json(metadata["training"])
-            model._setup(graph, training, metadata["seed"], metadata["input_dtype"])
-        except (AttributeError, IndexError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: {error!r}") from None
-        model.load_state_dict(
-            {key: x for key, x in tensors.items() if not key.startswith(OPTIMIZER)}
-        )
+        model._setup(*graphs, *others)
+        model.load_state_dict(tensors)
         return model
 
     def export_onnx(self, path):
@@ -513,41 +489,49 @@ class Model:
         return "\n".join(lines)
 
 
-class FrozenModel(Model):
-    """What `Model.freeze` gives: it predicts, and never learns.
+def read_model(path):
+    """What a file of a model holds: its tensors, both graphs, seed, input dtype.
 
-    Batch normalisation is part of the weights before it; they are packed once
-    for each batch size, on its first use; biases, activations and residual sums
-    are computed within the convolutions. It shares nothing with the model that
-    it was made of, and any number of threads may use it at once.
-
-    `predict` gives the same bits as the model's where nothing is folded. (They
-    may differ from those of the same functions called one by one: packed weights
-    may choose another algorithm, see `explain_conv`.) A file that it saves is
-    that of a `Model`, without batch normalisation.
+    ValueError when it is another file.
     """
-
-    def __init__(self, model):
-        graph = model.engine.graph.copy()
-        tensors = fold_batch_norm(graph, model.engine.tensors)
-        drop_unread([graph])
-        self._setup(graph, None, model.seed, model.input_dtype)
-        for key, tensor in self.engine.tensors.items():
-            tensor[...] = tensors[key]()
-
-    @classmethod
-    def load(cls, path):
-        """Read a file written by `save`, and freeze the model in it."""
-        return Model.load(path).freeze()
-
-    def _refuse(self, *args, **kwargs):
-        """Raise TypeError: a frozen model does not learn."""
-        raise TypeError(
-            "a frozen model does not learn: train the model that it was made of, "
-            "or Model.load of its file, and freeze that again"
+    tensors, metadata = storage.read(path)
+    if "graph" not in metadata:
+        raise ValueError(
+            f"{path} holds no network: make a Model and use its load_state_dict"
         )
+    try:
+        graph = Graph.from_json(metadata["graph"])
+        training = metadata["training"] and Graph.from_json(metadata["training"])
+        others = metadata["seed"], np.dtype(metadata["input_dtype"])
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}") from None
+    own = {key: x for key, x in tensors.items() if not key.startswith(OPTIMIZER)}
+    return own, (graph, training), *others
 
-    fit = train_step = gradients = set_trainable = load_state_dict = _refuse
+
+def check_state(state_dict, expected, strict=True):
+    """Arrays for the tensors that are expected: dict by key.
+
+    ValueError or TypeError where one does not fit.
+    """
+    arrays = {key: np.asarray(value) for key, value in state_dict.items()}
+    missing = [key for key in expected if key not in arrays]
+    unknown = [key for key in arrays if key not in expected]
+    if strict and (missing or unknown):
+        raise ValueError(
+            "the keys do not fit the network: "
+            f"missing {_list(missing)}; unknown {_list(unknown)}"
+        )
+    known = {key: arrays[key] for key in expected if key in arrays}
+    for key, array in known.items():
+        is_integer = expected[key].dtype == INT64
+        if array.dtype.kind not in ("iu" if is_integer else "f"):
+            kind = "ints" if is_integer else "floats"
+            raise TypeError(f"{key} has dtype {array.dtype}, expected {kind}")
+        if array.shape != expected[key].shape:
+            shape = expected[key].shape
+            raise ValueError(f"{key} has shape {array.shape}, expected {shape}")
+    return known
 
 
 def _elements(values):

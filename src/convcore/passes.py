@@ -7,8 +7,18 @@ from .ops.base import OPERATORS
 
 ALIGNMENT = 64  # bytes; of every buffer in a space
 
-# Steps whose last operand may be the same memory as one of these inputs.
-_IN_PLACE = {"relu_forward": (0,), "add": (0, 1)}
+# Steps whose result may be the same memory as one of these inputs: operands by their
+# numbers. Of several results it is the first that is there.
+_IN_PLACE = {
+    "relu_forward": ((1,), (0,)),
+    "relu_backward": ((2,), (0,)),
+    "add": ((2,), (0, 1)),
+    "batch_norm_forward": ((6,), (5,)),
+    "batch_norm_backward": ((10, 7), (0,)),
+    "dropout": ((2,), (1,)),
+    "function_backward": ((2,), (0,)),
+    "function_forward": ((1,), (0,)),
+}
 
 
 def round_up(size):
@@ -182,15 +192,18 @@ def _lifetimes(steps):
 def _share(steps, slots):
     """Merge slots where a step can work in place; the slots that remain."""
     for number, step in enumerate(steps):
-        *inputs, y = step.operands
-        for i in _IN_PLACE.get(step.kind, ()):
-            ours, its = slots.get(y.buffer), slots.get(inputs[i].buffer)
+        results, inputs = _IN_PLACE.get(step.kind, ((), ()))
+        y = next((step.operands[i] for i in results if step.operands[i]), None)
+        for x in (step.operands[i] for i in inputs):
+            if x is None or y is None:
+                continue
+            ours, its = slots.get(y.buffer), slots.get(x.buffer)
             if (
                 ours is not None
                 and its is not None
                 and ours is not its
                 and ours.first == number == its.last
-                and inputs[i].is_whole
+                and x.is_whole
                 and y.is_whole
             ):
                 its.buffers += ours.buffers

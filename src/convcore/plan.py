@@ -230,6 +230,7 @@ class Plan:
             first = len(self.steps)
             self.steps += lowering.steps[segment]
             self.segments[segment] = (first, len(self.steps))
+        self._packings = _packings(lowering)
         offsets, self.arena_bytes = lay_out(self.steps)
         slots = 0 if optimizer is None else len(optimizer.slots)
         self._bytes = {
@@ -328,6 +329,15 @@ class Plan:
                 begin = number + 1
         self._run_compiled(memory, *spaces, begin, end)
 
+    def runner(self, memory, parameters, state):
+        """The forward segment as a `_core.Runner`; None where it cannot be one."""
+        if self._numpy or len(memory.external) != 3:
+            return None
+        if self._last[0] or self.outputs[0].ndim > 2:  # only rows: plain arrays
+            return None
+        begin, end = (self._compiled[i] for i in self.segments["forward"])
+        return _core.Runner(self._core, begin, end, parameters, state, *memory.external)
+
     def _run_compiled(self, memory, parameters, state, seconds, begin, end):
         """Run compiled steps, in one call."""
         if begin == end:
@@ -376,18 +386,55 @@ class Plan:
             arrays.append(flat[offset : offset + size])
         descriptor.run(arrays)
 
-    def packed(self, memory, parameters, version):
+    def is_packed(self, version):
+        """Whether there are packed weights of this version of the parameters."""
+        return self._packed[0] == version
+
+    def packed(self, memory, parameters, version, spare=None):
         """The packed weights of this version of the parameters.
 
         They are packed anew, into another array, when the version has
         changed: runs that have begun go on with what they have.
+
+        Parameters
+        ----------
+        spare : function, optional
+            Called with name, `_core.Conv` and packed array of each parameter that
+            is packed now and that no run reads as it was.
         """
         with self._packing:
-            if self._packed[0] != version:
-                state = allocate(self._bytes["state"])
-                self.run(memory, parameters, state, "prepare", "prepare")
+            if not self.is_packed(version):
+                nbytes = self._bytes["state"]
+                state = _core.empty_aligned(nbytes) if nbytes else None
+                spaces = memory, parameters, state, None
+                for i, packing in enumerate(self._packings):
+                    self._run_compiled(*spaces, i, i + 1)
+                    if spare is not None and packing is not None:
+                        name, conv, dtype, part = packing
+                        spare(name, conv, state.view(dtype)[part])
                 self._packed = (version, state)
             return self._packed[1]
+
+
+def _packings(lowering):
+    """Of each step that packs: name, descriptor, dtype and place of what it packs
+    last, and which is read nowhere else; None of the others."""
+    kept = {
+        operand.buffer.offset
+        for segment in ("forward", "backward", "update")
+        for step in lowering.steps[segment]
+        for operand in step.operands
+        if operand is not None and operand.buffer.space == "parameters"
+    }
+    found = []
+    for step, (value, conv, packed) in zip(
+        reversed(lowering.steps["prepare"]), reversed(lowering.packings), strict=True
+    ):
+        place = step.operands[0].buffer.offset
+        part = slice(packed.offset, packed.offset + packed.size)
+        found.append(None if place in kept else (value.name, conv, packed.dtype, part))
+        kept.add(place)
+    return found[::-1]
 
 
 def _place(operand, offsets):

@@ -9,25 +9,25 @@ import numpy as np
 from ..derivatives import run_nodes
 
 
-def check_against(graph, arrays, two, arrays_of_two):
-    """Raise unless a graph is, for two samples, what was traced for two samples.
+def check_against(graph, arrays, several, others):
+    """Raise unless a graph is, for several samples, what was traced for them.
 
     Parameters
     ----------
-    graph, two : Graph
-        Traced for one sample and for two.
-    arrays, arrays_of_two : dict of str -> ndarray
+    graph, several : Graph
+        Traced for one sample and for several.
+    arrays, others : dict of str -> ndarray
         Elements of their parameters.
     """
     _check_shapes(graph)
-    scaled = graph.with_batch(2)
-    alike = len(scaled.nodes) == len(two.nodes) and all(
-        _is_alike(a, b) for a, b in zip(scaled.nodes, two.nodes, strict=False)
+    scaled = graph.with_batch(several.batch)
+    alike = len(scaled.nodes) == len(several.nodes) and all(
+        _is_alike(a, b) for a, b in zip(scaled.nodes, several.nodes, strict=False)
     )
     if not alike or any(
-        not _is_spread(array, arrays_of_two.get(key)) for key, array in arrays.items()
+        not _is_spread(array, others.get(key)) for key, array in arrays.items()
     ):
-        raise ValueError("the network computes differently for one sample and for two")
+        raise ValueError("the network computes differently for one sample and several")
 
 
 def _is_alike(a, b):

@@ -5,6 +5,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 from ..ops.base import spec_of
 from . import (  # noqa: F401 (they enter their operators)
     export_elementwise,
+    export_generic,
     export_layers,
     export_pooling,
     export_shape,

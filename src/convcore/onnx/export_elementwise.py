@@ -2,22 +2,23 @@
 
 from math import prod
 
-from .export_writer import exports
-
-_ALIKE = {
-    "relu": "Relu",
-    "selu": "Selu",
-    "sigmoid": "Sigmoid",
-    "tanh": "Tanh",
-    "mish": "Mish",
-    "hardswish": "HardSwish",
-    "absolute": "Abs",
-}
+from .elementwise import ROWS
+from .export_writer import OPSET, exports
 
 
-@exports(*_ALIKE)
-def _alike(writer, node):
-    writer.add(_ALIKE[node.op.name], writer.names(node.inputs), node.outputs[0])
+def _export_row(row):
+    @exports(row.ours)
+    def export(writer, node):
+        given = {
+            theirs: node.attrs[ours] for ours, (theirs, _) in row.attributes.items()
+        }
+        names = writer.names(node.inputs)
+        writer.add(row.onnx, names, node.outputs[0], **given, **row.fixed)
+
+
+for _row in ROWS:
+    if _row.since <= OPSET:
+        _export_row(_row)
 
 
 def activation(writer, name, dtype):

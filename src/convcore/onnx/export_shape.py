@@ -43,9 +43,8 @@ def _reduce(writer, node):
 
 @exports("reshape")
 def _reshape(writer, node):
-    (x,), (y,) = node.inputs, node.outputs
-    shape = _open(y.shape, node.attrs["shape"])
-    writer.add("Reshape", [writer.name(x), writer.ints(*shape)], y)
+    (x,), shape = node.inputs, node.attrs["shape"]
+    writer.add("Reshape", [writer.name(x), writer.ints(*shape)], node.outputs[0])
 
 
 @exports("rearrange")

@@ -47,7 +47,9 @@ class Writer:
 
     def __init__(self, graph):
         self.nodes, self.constants = [], []
-        self.keys = {x: key for key, x in reversed(graph.parameters.items())}
+        self.keys = {}
+        for key, x in graph.parameters.items():
+            self.keys.setdefault(x, key)
         self._names = {x: x.name for x in graph.inputs} | dict(self.keys)
         self._taken = {*self._names.values(), *graph.outputs}
         for name, y in graph.outputs.items():

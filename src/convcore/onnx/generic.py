@@ -10,10 +10,9 @@ from .registry import TABLE
 class OnnxNode(Operator):
     """A step of NumPy's that calls the function of an ONNX operator.
 
-    Attributes are the operator's name, `opset`, the numbers of outputs that are
-    `declared` and `wanted`, its own `attributes` as (name, value) pairs, and those
-    inputs that are `constants`: (position, dtype, shape, elements). It has no
-    gradient.
+    Attributes are the operator's name, `opset`, the number of `outputs`, its own
+    `attributes` as (name, value) pairs, and those inputs that are `constants`:
+    (position, dtype, shape, elements). It has no gradient.
     """
 
     name = "onnx"
@@ -23,27 +22,29 @@ class OnnxNode(Operator):
         # that could decide them.
         arrays = [None if s is None else np.ones(s.shape, s.dtype) for s in specs]
         results = self._call(arrays, **attrs)
-        specs = tuple(None if y is None else Spec(y.shape, y.dtype) for y in results)
-        return specs if attrs["wanted"] > 1 else specs[0]
+        return _one_or_all(
+            [None if y is None else Spec(y.shape, y.dtype) for y in results]
+        )
 
     def compute(self, inputs, attrs, out=None):
-        results = self._call(inputs, **attrs)
-        if attrs["wanted"] > 1:
-            return results
-        return results[0] if out is None else fill(out, results[0])
+        result = self.reference(*inputs, **attrs)
+        return result if out is None else fill(out, result)
 
     def reference(self, *arrays, **attrs):
-        results = self._call(arrays, **attrs)
-        return results if attrs["wanted"] > 1 else results[0]
+        return _one_or_all(self._call(arrays, **attrs))
 
     @staticmethod
-    def _call(arrays, *, op_type, attributes, constants, **context):
+    def _call(arrays, *, op_type, opset, outputs, attributes, constants):
         inputs = list(arrays)
         for place, dtype, shape, elements in constants:
             inputs.insert(place, np.array(elements, dtype).reshape(shape))
+        context = {"opset": opset, "declared": outputs, "wanted": outputs}
         with np.errstate(all="ignore"):
-            results = TABLE[op_type].call(inputs, dict(attributes), **context)
-        return tuple(results)
+            return TABLE[op_type].call(inputs, dict(attributes), **context)[:outputs]
+
+
+def _one_or_all(results):
+    return results[0] if len(results) == 1 else tuple(results)
 
 
 ONNX_NODE = register(OnnxNode())

@@ -6,6 +6,8 @@ from .batch import check_against, check_samples
 from .program import read, shape_of
 from .tracing import trace
 
+_SEVERAL = 7  # samples; no usual number of groups, channels or pixels
+
 
 def load(path, *, input_shape=None):
     """Read an ONNX file as a model.
@@ -43,8 +45,8 @@ def load(path, *, input_shape=None):
     graph, arrays = trace(program, shapes)
     graph = graph.with_batch(1)
     if is_open:
-        of_two = [(2, *shape[1:]) for shape in shapes]
-        check_against(graph, arrays, *trace(program, of_two))
+        several = [(_SEVERAL, *shape[1:]) for shape in shapes]
+        check_against(graph, arrays, *trace(program, several))
     else:
         check_samples(graph, arrays)
     training, others = trace(program, shapes, training=True)

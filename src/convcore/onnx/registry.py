@@ -40,6 +40,9 @@ class Entry:
         "NumPy", a function of arrays that a node of the network calls; "folded",
         a function of arrays that must be known when the file is read, because
         the shape of its result depends on them.
+    inputs : list of str
+    context : list of str
+        What of `CONTEXT` it asks for.
     """
 
     def __init__(self, function, form):
@@ -47,9 +50,9 @@ class Entry:
         self._function = function
         parameters = inspect.signature(function).parameters.values()
         names = [p.name for p in parameters]
-        self._context = [name for name in CONTEXT if name in names]
+        self.context = [name for name in CONTEXT if name in names]
         self._attributes = {*names} - {*CONTEXT}
-        self._inputs = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
+        self.inputs = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
         # To another function, which knows its attributes.
         self._passes = any(p.kind == p.VAR_KEYWORD for p in parameters)
         self._variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
@@ -59,13 +62,13 @@ class Entry:
         unknown = attributes.keys() - self._attributes
         if unknown and not self._passes:
             raise ValueError(f"attributes {sorted(unknown)} are not supported")
-        given = {name: context[name] for name in self._context if name in context}
+        given = {name: context[name] for name in self.context if name in context}
         if self._variadic:
             result = self._function(*inputs, **attributes, **given)
         else:
-            if len(inputs) > len(self._inputs):
-                raise ValueError(f"more inputs than {', '.join(self._inputs)}")
-            named = zip(self._inputs, inputs, strict=False)
+            if len(inputs) > len(self.inputs):
+                raise ValueError(f"more inputs than {', '.join(self.inputs)}")
+            named = zip(self.inputs, inputs, strict=False)
             given.update((name, x) for name, x in named if x is not None)
             result = self._function(**given, **attributes)
         results = result if isinstance(result, tuple) else (result,)

@@ -131,16 +131,14 @@ class Tracing:
                 array = constant(x)
                 elements = tuple(array.reshape(-1).tolist())
                 constants.append((place, array.dtype.name, array.shape, elements))
-        result = self.graph.add(
-            ONNX_NODE,
-            traced,
-            {
-                "op_type": node.operator,
-                "attributes": tuple(node.attributes.items()),
-                "constants": tuple(constants),
-                **context,
-            },
-        )
+        attrs = {
+            "op_type": node.operator,
+            "opset": context["opset"],
+            "outputs": context["declared"],
+            "attributes": tuple(node.attributes.items()),
+            "constants": tuple(constants),
+        }
+        result = self.graph.add(ONNX_NODE, traced, attrs)
         return result if isinstance(result, tuple) else (result,)
 
 

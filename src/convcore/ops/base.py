@@ -74,7 +74,7 @@ class Operator:
 
     name: str
     # Operators that this one can apply to its result, by an attribute `activation`.
-    activations: tuple[str, ...] = ("relu",)
+    activations: tuple[str, ...] = ("relu", "relu6")
     # Number of inputs after which one more may follow that is added to the result.
     takes_residual: int | None = None
     # Memory order in a plan, see `lowering`: the inputs and outputs of rank >= 3
@@ -111,6 +111,10 @@ class Operator:
     def backward(self, node, *grads) -> tuple:
         """Add the nodes of the gradient; one Value or None per input."""
         raise TypeError(f"{self.name} has no gradient")
+
+    def writes_channels(self, node) -> bool:
+        """Whether a plan may let the result be some channels of a larger array."""
+        return False
 
     def lower(self, lowering, node) -> None:
         """Emit the steps of a plan: `compute` as a step of NumPy's, or others."""

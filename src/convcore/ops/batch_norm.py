@@ -38,7 +38,6 @@ class BatchNorm(Operator):
     """
 
     name = "batch_norm"
-    activations = ("relu", "relu6")
     takes_residual = 5
 
     def infer(

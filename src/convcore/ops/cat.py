@@ -54,13 +54,15 @@ class Cat(Operator):
         dim = node.attrs["dim"]
         return tuple(
             apply(NARROW, dy, dim=dim, start=start, length=x.shape[dim])
-            for x, start in zip(node.inputs, _starts(node), strict=True)
+            for x, start in zip(node.inputs, starts(node), strict=True)
         )
 
     def lower(self, lowering, node):
         (y,), dim = node.outputs, node.attrs["dim"]
-        whole = lowering.result(y)
-        for x, start in zip(node.inputs, _starts(node), strict=True):
+        whole = lowering.whole(y)
+        for x, start in zip(node.inputs, starts(node), strict=True):
+            if lowering.is_part(x):
+                continue
             length = x.shape[dim]
             offset, rows, columns, stride, size = _part(y.shape, dim, start, length)
             part = lowering.part(whole, offset, size)
@@ -139,7 +141,7 @@ def _without(shape, dim):
     return shape[:dim], shape[dim + 1 :]
 
 
-def _starts(node):
+def starts(node):
     """Where each input of a `cat` node begins."""
     dim = node.attrs["dim"]
     *starts, _ = accumulate((x.shape[dim] for x in node.inputs), initial=0)

@@ -28,7 +28,7 @@ from .base import (
     use_reference,
 )
 from .memory import dense, finish, is_channels_last, optional_dense, target
-from .relu import undo_activation
+from .relu import ACTIVATIONS, activated, undo_activation
 from .window import (
     check_elements,
     integer,
@@ -48,7 +48,6 @@ __all__ = [
 ]
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
-ACTIVATIONS = (None, "relu")
 
 
 class Conv(Operator):
@@ -127,7 +126,7 @@ class Conv(Operator):
             y += bias.reshape(-1, *(1,) * (y.ndim - 2))
         if residual is not None:
             y += residual
-        return np.maximum(y, 0) if activation == "relu" else y
+        return activated(y, activation)
 
     def backward(self, node, dy):
         x, weight, bias, *residual = node.inputs
@@ -142,6 +141,11 @@ class Conv(Operator):
             ),
             *(dy for _ in residual),
         )
+
+    def writes_channels(self, node):
+        groups, channels = node.attrs["groups"], node.outputs[0].shape[1]
+        depthwise = groups > 1 and groups == channels == node.inputs[0].shape[1]
+        return len(node.inputs) == 3 and not depthwise
 
     def lower(self, lowering, node):
         lowering.conv_forward(node)
@@ -439,6 +443,7 @@ def _descriptor(
     algorithm,
     activation=None,
     packed=False,
+    y_stride=0,
 ):
     n, c, *size = x
     k, _, *kernel = weight
@@ -459,6 +464,7 @@ def _descriptor(
         precision=precision,
         activation=activation,
         packed=packed,
+        y_stride=y_stride,
     )
     try:
         conv.choose(pass_)

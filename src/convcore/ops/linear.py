@@ -27,7 +27,7 @@ from .base import (
 )
 from .flatten import RESHAPE
 from .memory import dense, finish, optional_dense, target
-from .relu import undo_activation
+from .relu import activated, undo_activation
 
 __all__ = ["linear", "linear_backward"]
 
@@ -76,7 +76,7 @@ class Linear(Operator):
         y = x @ weight.T
         if bias is not None:
             y = y + bias
-        return np.maximum(y, 0) if activation == "relu" else y
+        return activated(y, activation)
 
     def backward(self, node, dy):
         x, weight, bias = node.inputs

@@ -6,7 +6,15 @@ import numpy as np
 
 from .. import _core
 from .._config import call_threads
-from .base import Operator, apply, as_array, check_same_shape, register, spec_of
+from .base import (
+    OPERATORS,
+    Operator,
+    apply,
+    as_array,
+    check_same_shape,
+    register,
+    spec_of,
+)
 from .memory import dense, finish, is_channels_last, target
 
 __all__ = ["relu"]
@@ -83,8 +91,21 @@ def relu(x, *, out=None):
     return apply(RELU, as_array(x, "x"), out=out)
 
 
+ACTIVATIONS = (None, "relu", "relu6")  # that other operators can apply
+
+
+def activated(y, activation):
+    """The definition of an activation that is part of another operator."""
+    if activation is None:
+        return y
+    y = np.maximum(y, 0)
+    return np.minimum(y, 6) if activation == "relu6" else y
+
+
 def undo_activation(node, dy):
     """Gradient of what a node applied its fused activation to."""
-    if node.attrs["activation"] is None:
+    activation = node.attrs["activation"]
+    if activation is None:
         return dy
-    return apply(RELU_BACKWARD, dy, node.outputs[0])
+    # Of both the gradient follows from the result.
+    return apply(OPERATORS[f"{activation}_backward"], dy, node.outputs[0])
