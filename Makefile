@@ -7,14 +7,15 @@ C_FILES := $(wildcard convcore/include/*.h convcore/src/*.[ch] \
   convcore/kernels/*.h convcore/kernels/*.inc convcore/isa/*.c \
   convcore/tests/*.[ch] examples/embed_c/*.c)
 
-.PHONY: help build test test-c test-full test-onnx lint format bench bench-forward \
-  bench-backward bench-infer bench-train docs clean
+.PHONY: help build test test-c test-full test-onnx test-opinfo lint format bench \
+  bench-forward bench-backward bench-operators bench-infer bench-train docs clean
 
 help:
 	@echo "make build    install in place (editable) with the development tools"
 	@echo "make test     the Python tests, the C tests also with sanitizers"
 	@echo "make test-full  also the accuracy of every layer, on every instruction set"
 	@echo "make test-onnx  the test suite of the ONNX project: counts and reasons"
+	@echo "make test-opinfo  torch's own samples of the functions that both have"
 	@echo "make lint     ruff and clang-format, checking only"
 	@echo "make format   ruff and clang-format, changing files"
 	@echo "make bench    measure against NumPy and what else is installed"
@@ -22,6 +23,8 @@ help:
 	@echo "              networks' convolutions against every peer (ARGS=--help)"
 	@echo "make bench-backward"
 	@echo "              their gradients against torch (ARGS=--help)"
+	@echo "make bench-operators"
+	@echo "              other operators and their gradients (ARGS=--help)"
 	@echo "make bench-infer"
 	@echo "              whole networks against every peer (ARGS=--help)"
 	@echo "make bench-train"
@@ -38,6 +41,10 @@ test: build test-c
 test-c:
 	$(MAKE) -C convcore test
 	$(MAKE) -C convcore test SANITIZE=address,undefined
+
+# torch's own samples, with their numbers; needs torch and expecttest.
+test-opinfo: build
+	$(PYTHON) -m pytest -q tests/test_opinfo.py
 
 test-full: test
 	for isa in $$($(PYTHON) -c 'from convcore._core import isas_available as f; \
@@ -68,6 +75,10 @@ bench-forward:
 bench-backward:
 	$(PIP) --editable '.[bench]'
 	$(PYTHON) -m benchmarks.backward $(ARGS)
+
+bench-operators:
+	$(PIP) --editable '.[bench]'
+	$(PYTHON) -m benchmarks.operators $(ARGS)
 
 bench-infer:
 	$(PIP) --editable '.[bench]'

@@ -34,8 +34,8 @@ def ours(train, validation, seed):
     )
 
 
-def theirs(train, validation, seed):
-    """The same by torch, with what a ResNet's author draws its first weights by."""
+def theirs(train, validation, seed, start=None):
+    """The same by torch; without a model to start from, with weights that it draws."""
     import torch
 
     from convcore import optim
@@ -47,6 +47,8 @@ def theirs(train, validation, seed):
     for layer in twin.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+    if start is not None:
+        torch_twins.copy(start, twin)
     twin = twin.float().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         twin.parameters(), LR, MOMENTUM, weight_decay=DECAY, nesterov=True

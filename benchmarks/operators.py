@@ -1,9 +1,10 @@
-"""Operators beside torch: `python -m benchmarks.operators`.
+"""Operators and their gradients beside torch's best layout.
 
 A ratio is the time of torch divided by that of convcore, each in the faster of
 its memory layouts: above 1, convcore is faster. The sides take turns in one
 process; a figure is the median of 5 samples or more. Results are compared
-before they are timed.
+before they are timed. Gradients are of all arrays; torch's are those of
+autograd, whose forward pass is not timed.
 """
 
 import argparse
@@ -12,231 +13,224 @@ import math
 import os
 import sys
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import numpy as np
 
+from .comparison import MEMORY, cpus_of
 from .environment import fair_environment
+from .operator_rows import ARITHMETIC, own_call, rows, torch_call
 
-LIMIT = 1e-4  # of errors, relative to the largest result
-
-
-class Row(NamedTuple):
-    """A call: of convcore and of torch.nn.functional, by the same name."""
-
-    family: str
-    function: str
-    shapes: tuple[tuple[int, ...], ...]
-    arguments: dict[str, Any] = MappingProxyType({})
-
-    def __str__(self):
-        shapes = " ".join("x".join(map(str, shape)) for shape in self.shapes)
-        rest = " ".join(f"{name}={value}" for name, value in self.arguments.items())
-        return f"{self.function} {shapes} {rest}".strip()
+COLUMNS = ("convcore first", "convcore last", "torch first", "torch last")
 
 
-def conv(family, function, x, w, **arguments):
-    transposed = function.startswith("conv_transpose")
-    filters = w[1] * arguments.get("groups", 1) if transposed else w[0]
-    return Row(family, function, (x, w, (filters,)), arguments)
-
-
-IMAGE = (8, 64, 56, 56)
-ACTIVATIONS = (
-    *("relu6", "leaky_relu", "elu", "silu", "mish", "sigmoid", "tanh", "softplus"),
-    *("hardswish", "hardsigmoid"),
-)
-
-ROWS = [
-    conv("1-D", "conv1d", (8, 80, 3000), (384, 80, 3), padding=1),
-    conv("1-D", "conv1d", (8, 384, 3000), (384, 384, 3), stride=2, padding=1),
-    conv("1-D", "conv1d", (8, 1, 16000), (64, 1, 9), stride=4),
-    conv("3-D", "conv3d", (1, 3, 16, 112, 112), (64, 3, 3, 7, 7), stride=(1, 2, 2),
-         padding=(1, 3, 3)),
-    conv("3-D", "conv3d", (1, 64, 8, 56, 56), (64, 64, 3, 3, 3), padding=1),
-    conv("3-D", "conv3d", (1, 64, 8, 56, 56), (128, 64, 3, 3, 3), stride=2, padding=1),
-    conv("3-D", "conv3d", (2, 256, 4, 14, 14), (256, 256, 3, 3, 3), padding=1),
-    conv("transposed", "conv_transpose2d", (8, 256, 8, 8), (256, 128, 4, 4), stride=2,
-         padding=1),
-    conv("transposed", "conv_transpose2d", (8, 64, 32, 32), (64, 32, 4, 4), stride=2,
-         padding=1),
-    conv("transposed", "conv_transpose2d", (4, 128, 28, 28), (128, 64, 2, 2), stride=2),
-    conv("transposed", "conv_transpose2d", (1, 512, 28, 28), (512, 256, 2, 2),
-         stride=2),
-    conv("transposed", "conv_transpose2d", (4, 64, 32, 32), (64, 32, 3, 3), stride=2,
-         padding=1, output_padding=1),
-    conv("transposed", "conv_transpose2d", (1, 21, 32, 32), (21, 21, 16, 16), stride=8,
-         padding=4),
-    conv("transposed", "conv_transpose1d", (8, 128, 500), (128, 64, 16), stride=8,
-         padding=4),
-    conv("transposed", "conv_transpose3d", (1, 64, 8, 14, 14), (64, 32, 2, 2, 2),
-         stride=2),
-    *(
-        Row("linear", "linear", ((n, 25088), (4096, 25088), (4096,)))
-        for n in (1, 2, 4, 8, 16, 32, 64)
-    ),
-    *(
-        Row("group norm", "group_norm", (shape, (), shape[1:2], shape[1:2]),
-            {"num_groups": groups})
-        for shape, groups in (
-            (IMAGE, 32), ((8, 256, 28, 28), 32), ((32, 512, 7, 7), 32), (IMAGE, 1),
-            ((1, 128, 64, 64), 8),
-        )
-    ),
-    *(
-        Row("bilinear", "interpolate", (shape,),
-            {"size": size, "mode": "bilinear", "align_corners": corners})
-        for shape, size, corners in (
-            ((8, 64, 28, 28), (56, 56), False),
-            ((8, 256, 14, 14), (28, 28), True),
-            ((1, 3, 224, 224), (512, 512), False),
-            ((4, 21, 64, 64), (512, 512), False),
-            ((1, 512, 32, 32), (64, 64), False),
-            ((1, 3, 512, 512), (224, 224), False),
-        )
-    ),
-    *(Row("activation", name, (IMAGE,)) for name in ACTIVATIONS),
-    Row("activation", "gelu", (IMAGE,)),
-    Row("activation", "gelu", (IMAGE,), {"approximate": "tanh"}),
-    *(
-        Row("softmax", name, (shape,), {"dim": dim})
-        for name in ("softmax", "log_softmax")
-        for shape, dim in (((64, 1000), 1), ((4, 21, 128, 128), 1), ((512, 10), 1))
-    ),
-    Row("layer norm", "layer_norm", ((8, 197, 768), (), (768,), (768,)),
-        {"normalized_shape": (768,)}),
-    Row("layer norm", "instance_norm", (IMAGE,)),
-    *(
-        Row("arithmetic", name, (IMAGE, other))
-        for name in ("add", "mul")
-        for other in (IMAGE, (8, 64, 1, 1), (1, 64, 1, 1))
-    ),
-]  # fmt: skip
-
-
-def arrays_of(row):
-    rng = np.random.default_rng(0)
-    return [rng.standard_normal(shape, np.float32) for shape in row.shapes]
-
-
-def positional(row, arrays):
-    """Arrays and options in the order of the call: the second may be an option."""
-    arguments = dict(row.arguments)
-    if len(row.shapes) > 1 and row.shapes[1] == ():
-        first = next(iter(arguments))
-        arrays = [arrays[0], arguments.pop(first), *arrays[2:]]
-    return arrays, arguments
-
-
-def sides(row, torch):
+def sides(row, direction):
     """Calls by name of the side; what takes no channels-last has no such side."""
+    import torch
+
     import convcore
 
-    arrays = arrays_of(row)
+    arrays = row.arrays()
     layouts = ["first", "last"] if 2 < arrays[0].ndim < 6 else ["first"]
-    calls = {}
+    given = {}
     for layout in layouts:
-        own = [convcore.channels_last(arrays[0]) if layout == "last" else arrays[0]]
-        own += arrays[1:]
+        own = list(arrays)
+        if layout == "last":
+            # Weights have the order of their shape; another operand that of the first.
+            for i in range(len(own) if row.family is ARITHMETIC else 1):
+                own[i] = convcore.channels_last(own[i])
         peers = [torch.from_numpy(a) for a in own]
         if layout == "last":
-            # A second operand of the same rank has the same layout.
-            for i, a in enumerate(own[1:], 1):
-                if a.ndim == own[0].ndim:
-                    if row.family == "arithmetic":
-                        own[i] = convcore.channels_last(a)
-                    peers[i] = torch.from_numpy(convcore.channels_last(a))
-        calls[f"convcore {layout}"] = call(convcore, row, own)
-        module = torch if row.family == "arithmetic" else torch.nn.functional
-        calls[f"torch {layout}"] = call(module, row, peers)
+            peers[1:] = [
+                torch.from_numpy(convcore.channels_last(a)) if a.ndim > 2 else t
+                for a, t in zip(own[1:], peers[1:], strict=True)
+            ]
+        given[layout] = own, peers
+    if direction == "forward":
+        with torch.inference_mode():
+            own = {f"convcore {k}": own_call(row, a) for k, (a, _) in given.items()}
+            return own | {
+                f"torch {k}": torch_call(row, t) for k, (_, t) in given.items()
+            }
+    calls = {}
+    shape = np.shape(own_call(row, arrays)())
+    dy = np.random.default_rng(1).standard_normal(shape, np.float32)
+    for layout, (own, peers) in given.items():
+        own_dy = convcore.channels_last(dy) if layout == "last" else dy
+        calls[f"convcore {layout}"] = own_call(row, own, own_dy)
+        calls[f"torch {layout}"] = torch_call(row, peers, torch.from_numpy(own_dy))
     return calls
 
 
-def call(module, row, arrays):
-    function = getattr(module, row.function)
-    given, arguments = positional(row, arrays)
-    return lambda: function(*given, **arguments)
+def results_of(call):
+    results = call()
+    if not isinstance(results, tuple | list):
+        results = (results,)
+    return [np.asarray(result) for result in results]
 
 
 def check(row, calls):
     """Every side must give what torch gives."""
-    expected = np.asarray(calls["torch first"]())
-    largest = np.abs(expected).max()
-    for name, run in calls.items():
-        error = np.abs(np.asarray(run()) - expected).max() / largest
-        if not error <= LIMIT:
-            raise ArithmeticError(f"{row}: {name} is off by {error:.1e}")
+    expected = results_of(calls["torch first"])
+    for name, call in calls.items():
+        for actual, wanted in zip(results_of(call), expected, strict=True):
+            error = np.linalg.norm(actual - wanted) / (np.linalg.norm(wanted) or 1)
+            if not error <= row.family.error:
+                raise ArithmeticError(f"{row}: {name} is off by {error:.1e}")
 
 
-def measured(chosen, threads, seconds):
+def measured(chosen, arguments):
     import torch
 
     import convcore
 
     from .measure import measure
 
-    torch.set_num_threads(threads)
-    convcore.set_num_threads(threads)
-    with torch.inference_mode():
-        for row in chosen:
-            calls = sides(row, torch)
+    for row, direction in chosen:
+        calls = sides(row, direction)
+        with torch.inference_mode(direction == "forward"):
             check(row, calls)
-            times = measure(calls, 5, seconds)
-            yield {"family": row.family, "row": str(row), "seconds": times}
+            for threads in arguments.threads:
+                torch.set_num_threads(threads)
+                convcore.set_num_threads(threads)
+                seconds = measure(calls, 5, arguments.seconds)
+                yield {
+                    "family": row.family.name,
+                    "call": str(row),
+                    "direction": direction,
+                    "threads": threads,
+                    "seconds": seconds,
+                }
 
 
-def best(row, side):
-    return min(s for name, s in row["seconds"].items() if name.startswith(side))
+# ---------------------------------------------------------------------- printing
 
 
 def ratio(row):
-    return best(row, "torch") / best(row, "convcore")
+    def best(side):
+        times = row["seconds"].items()
+        return min(s for name, s in times if name.startswith(side))
+
+    return best("torch") / best("convcore")
 
 
 def print_row(row):
-    names = ("convcore first", "convcore last", "torch first", "torch last")
-    times = (row["seconds"].get(name) for name in names)
-    cells = "".join(f"{s * 1e6:11.1f}" if s else f"{'':11}" for s in times)
-    print(f"{row['row']:76}{cells}{ratio(row):8.2f}", flush=True)
+    times = (row["seconds"].get(name) for name in COLUMNS)
+    cells = "".join(f"{s * 1e6:10.1f}" if s else f"{'':10}" for s in times)
+    call = f"{row['direction']:8} {row['call']}"
+    print(f"{row['threads']} {call:88}{cells}{ratio(row):7.2f}", flush=True)
 
 
-def print_means(rows):
-    print(f"\n{'ratio to torch':24}{'rows':>6}{'mean':>8}{'lowest':>8}")
-    for family in [*dict.fromkeys(row["family"] for row in rows), "all"]:
-        values = [ratio(row) for row in rows if family in (row["family"], "all")]
-        mean = math.exp(math.fsum(map(math.log, values)) / len(values))
-        print(f"{family:24}{len(values):6}{mean:8.2f}{min(values):8.2f}")
+def print_means(found, families):
+    """By family and direction; returns the table as data."""
+    table = []
+    head = f"{'rows':>6}{'mean':>7} {'target':10}{'lowest':>7} {'target':10}"
+    print(f"\nGeometric mean of torch / convcore\n{'':38}{head}")
+    for family in families:
+        for direction in ("forward", "backward"):
+            own = [r for r in found if r["family"] == family.name]
+            own = [r for r in own if r["direction"] == direction]
+            if not own:
+                continue
+            values = [ratio(row) for row in own]
+            mean = math.exp(math.fsum(map(math.log, values)) / len(values))
+            lowest = own[values.index(min(values))]
+            cells = "".join(
+                f"{value:7.2f} {verdict(value, target):10}"
+                for value, target in ((mean, family.mean), (min(values), family.lowest))
+            )
+            where = f"{lowest['call']}, {lowest['threads']} thread(s)"
+            print(f"{family.name:29}{direction:9}{len(own):6}{cells}{where}")
+            table.append(
+                {
+                    "family": family.name,
+                    "direction": direction,
+                    "rows": len(own),
+                    "mean": mean,
+                    "mean target": family.mean,
+                    "lowest": min(values),
+                    "lowest target": family.lowest,
+                    "lowest at": where,
+                }
+            )
+    return table
 
 
-def main():
+def verdict(value, target):
+    return f"{target} {'ok' if value >= target else 'SHORT'}" if target else ""
+
+
+# ------------------------------------------------------------------ command line
+
+
+def parse():
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.operators", description=__doc__
     )
+
+    def numbers(text):
+        return [int(number) for number in text.split(",")]
+
     add = parser.add_argument
-    add("--threads", type=int, default=1)
+    add("--threads", type=numbers, default=[1, 2], help="thread counts (default: 1,2)")
     add("--seconds", type=float, default=0.5, help="time of a row (default: 0.5)")
+    add("--quick", action="store_true", help="two rows of every family only")
     add("--match", default="", help="only rows whose family or call has this")
+    add("--direction", choices=["forward", "backward"], help="only these")
     add("--json", metavar="FILE", type=Path, help="write every figure there, too")
-    arguments = parser.parse_args()
-    wanted = fair_environment(arguments.threads)
-    wanted["GLIBC_TUNABLES"] = (
-        "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
-    )
+    return parser.parse_args()
+
+
+def chosen_rows(arguments):
+    """Rows and directions that the arguments ask for."""
+    seen = {}
+    for row in rows():
+        if arguments.match not in f"{row.family.name} {row}":
+            continue
+        seen[row.family] = seen.get(row.family, 0) + 1
+        if arguments.quick and seen[row.family] > 2:
+            continue
+        for direction in row.directions:
+            if arguments.direction in (None, direction):
+                yield row, direction
+
+
+def in_fair_environment(arguments):
+    """Start again where the environment, which libraries read once, is another."""
+    threads = max(arguments.threads)
+    wanted = fair_environment(threads)
+    wanted["GLIBC_TUNABLES"] = ":".join(f"glibc.malloc.{s}" for s in MEMORY.split())
+    cpus = cpus_of(threads)
+    if cpus:
+        wanted["OMP_PROC_BIND"] = "true"
+        wanted["OMP_PLACES"] = ",".join(f"{{{cpu}}}" for cpu in cpus)
     if wanted != dict(os.environ):
         command = [sys.executable, "-m", "benchmarks.operators", *sys.argv[1:]]
         os.execve(sys.executable, command, wanted)
-    chosen = [r for r in ROWS if arguments.match in f"{r.family} {r}"]
-    print(f"{arguments.threads} thread(s); us")
-    titles = ("first", "last", "torch", "torch last")
-    print(f"{'':76}" + "".join(f"{t:>11}" for t in titles) + f"{'ratio':>8}")
-    rows = []
-    for row in measured(chosen, arguments.threads, arguments.seconds):
-        print_row(row)
-        rows.append(row)
-    print_means(rows)
+
+
+def main():
+    arguments = parse()
+    in_fair_environment(arguments)
+    import torch
+
+    from convcore._config import config
+
+    chosen = list(chosen_rows(arguments))
+    isa, version = config()["isa"], torch.__version__
+    print(f"torch {version}; ISA {isa}; {len(chosen)} calls; us")
+    titles = "".join(f"{t:>10}" for t in ("first", "last", "torch", "t.last"))
+    print(f"{'':90}{titles}{'ratio':>7}")
+    found = []
+    try:
+        for row in measured(chosen, arguments):
+            print_row(row)
+            found.append(row)
+    except KeyboardInterrupt:
+        print("\ninterrupted: the tables are not complete")
+    table = print_means(found, dict.fromkeys(row.family for row, _ in chosen))
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+        result = {"torch": version, "isa": isa, "table": table, "rows": found}
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,14 @@ def test_few_output_channels_are_planar():
     assert "planar" in str(why).splitlines()[2]
 
 
+def test_few_pixels_take_plain_weights():
+    shapes = (64, 512, 1, 1), (128, 512, 1, 1)
+    why = cc.explain_conv(*shapes)
+    assert why.chosen.algorithm == "direct" and why.chosen.linear
+    assert "linear" in str(why).splitlines()[2]
+    assert not cc.explain_conv(*shapes, packed=True).chosen.linear
+
+
 def test_precision_and_packing_count():
     shapes = (8, 32, 28, 28), (96, 32, 5, 5)
     high = cc.explain_conv(*shapes, padding=2, precision="high")

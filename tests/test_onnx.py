@@ -68,6 +68,20 @@ def test_initialisers_are_parameters_by_name(tmp_path, rng):
     assert relative_error(model.freeze().predict(x), expected) < 1e-6
 
 
+def test_what_weights_become_is_frozen(tmp_path, rng):
+    """A weight that is reshaped and transposed learns, and is folded when frozen."""
+    arrays = {"w": normal(rng, 2, 3, 4), "shape": np.array([6, 4])}
+    nodes = [node("Reshape", "w shape", "matrix"), node("MatMul", "x matrix", "y")]
+    model = loaded(tmp_path, nodes, ["N", 6], arrays)
+    assert model.engine.trainable == {"w"}
+    x = normal(rng, 5, 6)
+    expected = x @ arrays["w"].reshape(6, 4)
+    assert relative_error(model.predict(x), expected) < 1e-6
+    frozen = model.freeze()
+    assert operators(frozen) == ["linear"]
+    assert relative_error(frozen.predict(x), expected) < 1e-6
+
+
 def test_constants_are_buffers(tmp_path, rng):
     value = numpy_helper.from_array(normal(rng, 1, 3, 1, 1))
     nodes = [node("Constant", "", "shift", value=value), node("Add", "x shift", "y")]

@@ -18,6 +18,7 @@ CLASSES = {"highest": 3e-6, "high": 2e-5}
 LIMITS = {
     "direct": 6e-7,
     "direct planar": 6e-7,
+    "direct linear": 6e-7,
     "im2col": 6e-7,
     "F(2x2, 3x3)": 1e-6,
     "F(4x4, 3x3)": 3e-6,
@@ -50,13 +51,15 @@ class Way:
 
     def tile(self, direction="forward") -> int:
         """Outputs of a Winograd tile along an axis, 0 without Winograd."""
-        return self._explain(direction)[2]
+        return self._explain(direction)[3]
 
     def form(self, direction="forward") -> str:
         """What runs: a key of LIMITS."""
-        algorithm, planar, m, _ = self._explain(direction)
+        algorithm, planar, linear, m, _ = self._explain(direction)
+        if planar or linear:
+            return f"{algorithm} {'planar' if planar else 'linear'}"
         if not m:
-            return f"{algorithm} planar" if planar else algorithm
+            return algorithm
         taps = [str(r) for r in self.row.shapes[1][2:] if r > 1]
         return f"F({'x'.join([str(m)] * len(taps))}, {'x'.join(taps)})"
 
@@ -90,7 +93,7 @@ class Way:
             convcore.set_float32_precision(before)
 
     def _explain(self, direction):
-        """(algorithm, planar, tile, cycles) of what runs."""
+        """(algorithm, planar, linear, tile, cycles) of what runs."""
         specs = [Spec(shape, np.dtype(np.float32)) for shape in self.row.shapes[:2]]
         arguments = dict(stride=1, padding=0, dilation=1, groups=1)
         arguments.update(self.row.arguments)
@@ -110,6 +113,7 @@ ROWS = [
     conv(2, 1, 1, 6, (14, 15), 5, padding=2),
     conv(2, 1, 3, 17, (20, 19), 7, stride=2, padding=3),
     conv(2, 1, 20, 12, (6, 5), 1),
+    conv(2, 30, 40, 33, 1, 1),  # a linear layer
     conv(2, 2, 20, 40, 6, 1, stride=2, padding=1),
     conv(2, 2, 8, 6, (13, 35), 3, stride=2, padding=1),
     conv(2, 1, 6, 8, (11, 10), 3, dilation=2, padding=2),

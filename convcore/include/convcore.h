@@ -170,6 +170,7 @@ cvc_status cvc_conv_choose(const cvc_conv *conv, cvc_pass pass,
 typedef struct cvc_candidate {
   cvc_algorithm algorithm;
   int32_t planar; /* direct: vectors along pixels instead of channels */
+  int32_t linear; /* direct: a product with the weights as they are */
   int32_t tile;   /* Winograd's F(tile, r): outputs of a tile; 0 elsewhere */
   double cycles;  /* predicted, of one thread */
 } cvc_candidate;
@@ -338,7 +339,7 @@ cvc_status cvc_batch_norm_backward(const cvc_batch_norm *bn, const void *dy,
  *   new = (1 - momentum) running + momentum batch
  *
  * batches (may be NULL) counts; new_batches = batches + 1, whose inverse takes
- * the place of a negative momentum. Old and new may be the same memory.
+ * the place of a momentum that is NaN. Old and new may be the same memory.
  */
 cvc_status cvc_running_statistics(cvc_dtype dtype, int64_t c, int64_t count,
                                   double momentum, const void *mean,
@@ -491,6 +492,12 @@ cvc_status cvc_group_norm_forward(const cvc_group_norm *norm, const void *x,
                                   const void *weight, const void *bias, void *y,
                                   const cvc_call *call);
 
+/** dweight and dbias, and the weight, may be NULL. */
+cvc_status cvc_group_norm_backward(const cvc_group_norm *norm, const void *dy,
+                                   const void *x, const void *weight, void *dx,
+                                   void *dweight, void *dbias,
+                                   const cvc_call *call);
+
 /* --------------------------------------------------------- interpolation */
 
 typedef enum cvc_interpolation {
@@ -518,6 +525,9 @@ typedef struct cvc_interpolate {
 cvc_status cvc_interpolate_forward(const cvc_interpolate *interpolate,
                                    const void *x, void *y,
                                    const cvc_call *call);
+cvc_status cvc_interpolate_backward(const cvc_interpolate *interpolate,
+                                    const void *dy, void *dx,
+                                    const cvc_call *call);
 
 /* ------------------------------------------------------ loss, optimizers */
 
@@ -662,7 +672,10 @@ typedef enum cvc_step_kind {
   CVC_STEP_SOFTMAX_FORWARD,        /* x -> y */
   CVC_STEP_SOFTMAX_BACKWARD,       /* dy, y -> dx */
   CVC_STEP_GROUP_NORM_FORWARD,     /* x, [weight], [bias] -> y */
+  CVC_STEP_GROUP_NORM_BACKWARD,    /* dy, x, [weight] -> dx, [dweight],
+                                      [dbias] */
   CVC_STEP_INTERPOLATE_FORWARD,    /* x -> y */
+  CVC_STEP_INTERPOLATE_BACKWARD,   /* dy -> dx */
   /* hyper: the members of cvc_sgd, cvc_adam, cvc_rmsprop as CVC_F64 */
   CVC_STEP_SGD,     /* hyper, g -> p, [m] */
   CVC_STEP_ADAM,    /* hyper, g -> p, m, v */

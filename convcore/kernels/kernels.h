@@ -213,6 +213,14 @@ typedef struct cvc_winograd_weight {
 /* One line a kernel: return type, name, arguments. */
 #define CVC_KERNELS(X)                                                       \
   X(void, tile, (const cvc_tile *tile))                                      \
+  /* a tile of any size whose terms lie side by side in both operands:       \
+   * c[i][j] = sum over t < length of a[i*a_row + t] * b[j*b_step + t];      \
+   * sums: room for a vector per row and, rounded up to one, per column */   \
+  X(void, dots, (const cvc_tile *tile, void *sums))                          \
+  /* a tile of any number of columns, of few rows, and without a last step:  \
+   * c[i][j] = sum over t < length of a[i*a_row + t*a_step] *                \
+   * b[t*b_step + j]; a short sum, on one level */                           \
+  X(void, combine, (const cvc_tile *tile))                                   \
   X(void, depthwise, (const cvc_depthwise *depthwise))                       \
   X(void, rows, (const cvc_rows *rows))                                      \
   X(void, winograd_input, (const cvc_winograd_input *tile))                  \

@@ -17,6 +17,8 @@
 #include "math.inc" /* what the following compute with */
 
 #include "binary.inc"
+#include "combine.inc"
+#include "dots.inc"
 #include "functions.inc"
 #include "group_norm.inc"
 #include "resample.inc"

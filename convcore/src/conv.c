@@ -160,6 +160,10 @@ static parts parts_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
   if (converts(conv, conv->k, out))
     p.y = padded(cvc_conv_y_elements(conv), conv);
   if (residual) p.residual = p.y;
+  if (choice.linear) {
+    p.algorithm = cvc_linear_scratch(conv, pass, threads);
+    return p;
+  }
   if (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PLAIN)
     p.packed = padded(cvc_packed_elements(conv, pass, choice), conv);
   if (choice.depthwise)
@@ -185,8 +189,9 @@ static parts parts_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
 static cvc_conv batch_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
                          int threads) {
   cvc_conv batch = *conv;
-  if (conv->layout == CVC_CHANNELS_LAST || choice.planar || conv->n == 0 ||
-      pass == CVC_BACKWARD_WEIGHT || choice.algorithm == CVC_WINOGRAD)
+  if (conv->layout == CVC_CHANNELS_LAST || choice.planar || choice.linear ||
+      conv->n == 0 || pass == CVC_BACKWARD_WEIGHT ||
+      choice.algorithm == CVC_WINOGRAD)
     return batch;
   const int64_t bytes = cvc_dtype_bytes(conv->dtype);
   const int64_t image =
@@ -207,7 +212,8 @@ static int threads_of(const cvc_conv *conv, const cvc_call *call) {
                       (double)(conv->c / conv->groups) *
                       (double)cvc_volume(conv->kernel);
   const double elements =
-      (double)(cvc_conv_x_elements(conv) + cvc_conv_y_elements(conv));
+      (double)(cvc_conv_x_elements(conv) + cvc_conv_y_elements(conv) +
+               cvc_conv_w_elements(conv));
   return cvc_plan_threads(call, INT64_MAX,
                           work + CVC_ELEMENT_WORK / 4 * elements);
 }
@@ -289,6 +295,7 @@ static cvc_status run_algorithm(const cvc_conv_job *job, cvc_pass pass) {
   const cvc_algorithm algorithm = job->choice.algorithm;
   const bool im2col = algorithm == CVC_IM2COL;
   if (job->choice.depthwise) return cvc_depthwise_run(job, pass);
+  if (job->choice.linear) return cvc_linear_run(job, pass);
   if (pass == CVC_BACKWARD_WEIGHT && algorithm == CVC_WINOGRAD)
     return cvc_winograd_weight_run(job);
   if (pass == CVC_BACKWARD_WEIGHT) return cvc_weight_backward(job, im2col);

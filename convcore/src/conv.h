@@ -79,6 +79,7 @@ typedef struct cvc_choice {
   cvc_algorithm algorithm;
   bool depthwise; /* direct, one input channel for each output channel */
   bool planar;    /* direct, vectors along the pixels of a channel */
+  bool linear;    /* direct, a product with the weights as they are */
   int m; /* outputs of a tile along an axis of more than one filter tap */
 } cvc_choice;
 
@@ -156,6 +157,10 @@ const void *cvc_packed_second(const cvc_conv *conv, cvc_pass pass,
 
 /* ------------------------------------------------------- conv_tiles.c */
 
+/** How to store rows of `row` bytes, `bytes` in all: past the caches where the
+ * last one does not keep them. */
+cvc_stores cvc_stores_of(const void *target, int64_t row, int64_t bytes);
+
 /** Run a tile of `rows` rows, any number, as tiles of nearly equal height;
  * a, c, row_bias and residual are of its first row and left changed, and so is
  * next. */
@@ -172,7 +177,7 @@ typedef struct cvc_conv_job {
   const cvc_call *call;
   int threads;
   const void *x, *y, *bias, *residual; /* y: dy when backward */
-  const void *packed;                  /* or plain, when planar and plain */
+  const void *packed;                  /* or plain: linear, planar and plain */
   void *target;                        /* y, dx or dw */
   void *db;
   void *scratch; /* what the algorithm's own _scratch function asked for */
@@ -219,6 +224,11 @@ typedef struct cvc_planar_work {
 cvc_planar_work cvc_planar_work_of(const cvc_conv *conv, cvc_pass pass);
 int64_t cvc_planar_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_planar_run(const cvc_conv_job *job, cvc_pass pass);
+
+/* conv_linear.c: all passes; plain weights */
+bool cvc_linear_fits(const cvc_conv *conv, cvc_pass pass);
+int64_t cvc_linear_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
+cvc_status cvc_linear_run(const cvc_conv_job *job, cvc_pass pass);
 
 /* conv_winograd.c: forward and backward-data, stride 1 */
 int64_t cvc_winograd_points(const cvc_conv *conv, int m);

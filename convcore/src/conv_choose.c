@@ -15,7 +15,12 @@
  * products, and on Winograd's, whose operands come from further away. */
 #define DIRECT_RATE 0.95
 #define WINOGRAD_RATE 0.85
-#define PLANAR_RATE 0.8 /* its vectors are not aligned */
+#define PLANAR_RATE 0.8  /* its vectors are not aligned */
+#define COLUMNS_RATE 0.8 /* im2col's are written, and read again */
+#define DOTS_RATE 0.8    /* and those of linear choices: forward, backward */
+#define PRODUCT_RATE 0.85
+/* Cycles to add the lanes of a vector of sums. */
+#define TOTALS_CYCLES 60.0
 /* Cycles per tile: a call, the epilogue of its rows. */
 #define TILE_OVERHEAD 40.0
 /* Cycles to set up a region of equal taps; cycles per term of the sums of one
@@ -39,6 +44,8 @@
 #define STREAM_RATE 12.0
 /* Cycles for a run of the reduction. */
 #define RUN_CYCLES 6.0
+/* Cycles for a weight that comes in alone. */
+#define FAR_CYCLES 2.0
 /* Cycles to begin a plane. */
 #define PLANE_CYCLES 50.0
 /* Moving a pixel's vector of channels to their planes, or back. */
@@ -131,8 +138,15 @@ static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
       larger((double)ch.produced / tiles, 4) * 2 / FMAS_PER_CYCLE / rate;
   /* A run is one tap's channels, or those taps of a row that are more. */
   const double run = larger(reduced, (double)conv->kernel[2]);
+  /* The gradient takes weights that are far from one another: those that the
+   * second level does not keep come in one by one, for each image. */
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  const double far =
+      pass == CVC_BACKWARD_DATA
+          ? larger((double)(cvc_conv_w_elements(conv) - CACHE_BYTES / bytes), 0)
+          : 0;
   const double cycles =
-      PLANE_CYCLES * work.planes +
+      (double)conv->n * far * FAR_CYCLES + PLANE_CYCLES * work.planes +
       groups / kernels->nr * tiles *
           (work.products * reduced * (term + RUN_CYCLES / run) +
            work.columns * TILE_OVERHEAD);
@@ -156,9 +170,14 @@ static double gradient_columns_cycles(const cvc_conv *conv, cvc_pass pass) {
   const double pixels = (double)cvc_conv_y_elements(conv) / (double)conv->k;
   const double row = vectors(conv, conv->kernel[2] * conv->c);
   const double rows = taps / (double)conv->kernel[2];
-  return product_cycles(conv, pixels, (double)ch.reduced,
-                        ch.produced * cvc_volume(conv->kernel), DIRECT_RATE) +
-         pixels * rows * (SCATTER_ROW_CYCLES + 2 * row) + convert_cycles(conv);
+  double cycles =
+      product_cycles(conv, pixels, (double)ch.reduced,
+                     ch.produced * cvc_volume(conv->kernel), COLUMNS_RATE) +
+      pixels * rows * (SCATTER_ROW_CYCLES + 2 * row);
+  if (conv->weights == CVC_WEIGHTS_PLAIN)
+    cycles +=
+        PACK_CYCLES * taps * (double)ch.reduced * vectors(conv, ch.produced);
+  return cycles + convert_cycles(conv);
 }
 
 /** Regions of outputs along an axis: the inner one and those at its ends. */
@@ -245,6 +264,24 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   return cycles + convert_cycles(conv);
 }
 
+/** Products with the weights as they are. */
+static double linear_cycles(const cvc_conv *conv, cvc_pass pass) {
+  const double pixels = (double)(conv->n * cvc_volume(conv->size));
+  const double k = (double)conv->k;
+  const double bytes =
+      (double)(cvc_conv_w_elements(conv) * cvc_dtype_bytes(conv->dtype));
+  double cycles = convert_cycles(conv);
+  if (pass == CVC_FORWARD)
+    cycles +=
+        pixels * k * vectors(conv, conv->c) / (FMAS_PER_CYCLE * DOTS_RATE) +
+        pixels * vectors(conv, conv->k) * TOTALS_CYCLES;
+  else if (pass == CVC_BACKWARD_DATA)
+    cycles += product_cycles(conv, pixels, k, conv->c, PRODUCT_RATE);
+  else
+    cycles += product_cycles(conv, k, pixels, conv->c, PRODUCT_RATE);
+  return larger(cycles, stream_cycles(bytes, 1));
+}
+
 /** The gradient of weights: pixels are what is summed over. */
 static double weight_cycles(const cvc_conv *conv) {
   const cvc_channels ch = cvc_conv_channels(conv, CVC_FORWARD);
@@ -293,13 +330,17 @@ static int options_of(const cvc_conv *conv, cvc_pass pass, option *options) {
                  pass == CVC_BACKWARD_WEIGHT ? weight_cycles(conv)
                                              : direct_cycles(conv, pass)};
     if (depthwise) return count;
+    if (cvc_linear_fits(conv, pass))
+      options[count++] = (option){{.algorithm = CVC_DIRECT, .linear = true},
+                                  linear_cycles(conv, pass)};
     if (pass != CVC_BACKWARD_WEIGHT && cvc_planar_fits(conv, pass))
       options[count++] = (option){{.algorithm = CVC_DIRECT, .planar = true},
                                   planar_cycles(conv, pass)};
   }
-  /* Only where direct fills a small part of its vectors: few channels of x. */
+  /* Where direct fills a small part of its vectors or of its tiles: few
+   * channels of x, small images. */
   if (named == CVC_AUTO && pass == CVC_BACKWARD_DATA && conv->groups == 1 &&
-      conv->dilation[2] == 1 && conv->c <= 4)
+      conv->dilation[2] == 1 && cvc_volume(conv->kernel) > 1)
     options[count++] = (option){{.algorithm = CVC_IM2COL},
                                 gradient_columns_cycles(conv, pass)};
   /* float64 is for checking: the definition's own sums. */
@@ -369,6 +410,7 @@ cvc_status cvc_conv_explain(const cvc_conv *conv, cvc_pass pass,
   for (int i = 0; i < *count; i++)
     candidates[i] = (cvc_candidate){.algorithm = options[i].choice.algorithm,
                                     .planar = options[i].choice.planar,
+                                    .linear = options[i].choice.linear,
                                     .tile = options[i].choice.m,
                                     .cycles = options[i].cycles};
   for (int i = 1; i < *count; i++) /* few: by insertion */

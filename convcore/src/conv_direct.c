@@ -13,10 +13,8 @@
 #include "conv.h"
 
 #define BLOCK_BYTES (512 * 1024) /* source per block: a part of the L2 */
-/* A target that the last-level cache does not keep is written past it; one
- * beyond the second level, where sums of few terms follow one another faster
- * than memory, has its lines requested. */
-#define STREAM_BYTES (24 * 1024 * 1024)
+/* A target beyond the second level, where sums of few terms follow one another
+ * faster than memory, has its lines requested. */
 #define REQUEST_BYTES (4 * 1024 * 1024)
 #define REQUEST_TERMS 64
 
@@ -293,8 +291,8 @@ static cvc_stores stores_of(const direct *d) {
   const int64_t pixel = d->target_channels * d->bytes;
   const int64_t images = d->planes / d->axis[0].count;
   const int64_t bytes = images * cvc_volume(d->target_size) * pixel;
-  const bool aligned = (uintptr_t)d->target % 64 == 0 && pixel % 64 == 0;
-  if (aligned && bytes >= STREAM_BYTES) return CVC_STORES_STREAM;
+  const cvc_stores stores = cvc_stores_of(d->target, pixel, bytes);
+  if (stores != CVC_STORES_PLAIN) return stores;
   return bytes >= REQUEST_BYTES &&
                  d->ch.reduced * cvc_volume(conv->kernel) <= REQUEST_TERMS
              ? CVC_STORES_REQUEST

@@ -15,12 +15,14 @@ static int64_t depth_of(const cvc_conv *conv) {
   return cvc_volume(conv->kernel) * (conv->c / conv->groups);
 }
 
-/** Pixels of a block of columns. */
+/** Pixels of a block of columns: two tiles at least, for which the weights come
+ * in once. */
 static int64_t block_of(const cvc_conv *conv) {
   int64_t out[3];
   cvc_conv_out(conv, out);
   const int64_t row = depth_of(conv) * cvc_dtype_bytes(conv->dtype);
-  return cvc_max(cvc_min(COLUMN_BYTES / row, cvc_volume(out)), 1);
+  const int64_t least = 2 * cvc_kernels_of(conv->dtype)->mr;
+  return cvc_min(cvc_max(COLUMN_BYTES / row, least), cvc_volume(out));
 }
 
 int64_t cvc_im2col_scratch(const cvc_conv *conv, cvc_pass pass, int threads) {
@@ -237,10 +239,12 @@ static void backward_task(void *context, int64_t task, int thread) {
       memset(cvc_at(s.dx, (d * size[1] * size[2] + i) * conv->c, m->bytes), 0,
              (size_t)(m->c * m->bytes));
   char *columns = columns_of(m, thread);
-  for (int64_t row = 0; row < out[0] * out[1]; row++) {
-    if (!touches(conv, &s, row % out[1])) continue;
-    for (int64_t first = 0; first < out[2]; first += m->block) {
-      const int64_t count = cvc_min(m->block, out[2] - first);
+  /* All rows are one where a strip has the whole image. */
+  const int64_t joined = m->strips == 1 ? out[0] * out[1] : 1;
+  for (int64_t row = 0; row < out[0] * out[1]; row += joined) {
+    if (joined == 1 && !touches(conv, &s, row % out[1])) continue;
+    for (int64_t first = 0; first < joined * out[2]; first += m->block) {
+      const int64_t count = cvc_min(m->block, joined * out[2] - first);
       const int64_t pixel = row * out[2] + first;
       gradient_block(m,
                      cvc_at_const(job->y,
@@ -249,10 +253,11 @@ static void backward_task(void *context, int64_t task, int thread) {
                                   m->bytes),
                      group, count, columns);
       for (int64_t i = 0; i < count; i++) {
+        const int64_t at = pixel + i, line = at / out[2];
         const int64_t origin[3] = {
-            row / out[1] * conv->stride[0] - conv->pad_before[0],
-            row % out[1] * conv->stride[1] - conv->pad_before[1],
-            (first + i) * conv->stride[2] - conv->pad_before[2]};
+            line / out[1] * conv->stride[0] - conv->pad_before[0],
+            line % out[1] * conv->stride[1] - conv->pad_before[1],
+            at % out[2] * conv->stride[2] - conv->pad_before[2]};
         scatter(m, &s, origin, cvc_at(columns, i * m->depth, m->bytes));
       }
     }

@@ -1,5 +1,13 @@
 #include "conv.h"
 
+#define STREAM_BYTES (24 * 1024 * 1024) /* the last-level cache keeps less */
+
+cvc_stores cvc_stores_of(const void *target, int64_t row, int64_t bytes) {
+  const bool aligned = (uintptr_t)target % 64 == 0 && row % 64 == 0;
+  return aligned && bytes >= STREAM_BYTES ? CVC_STORES_STREAM
+                                          : CVC_STORES_PLAIN;
+}
+
 void cvc_run_tiles(const cvc_kernels *kernels, cvc_tile *tile, int64_t rows,
                    int64_t bytes) {
   const int64_t tiles = cvc_ceil_div(rows, kernels->mr);

@@ -6,9 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "internal.h"
-
-enum { COLUMNS = 64 };
+#include "group_norm.h"
 
 typedef struct job {
   const cvc_group_norm *norm;
@@ -22,42 +20,65 @@ typedef struct job {
 
 static double element(const job *j, const void *array, int64_t i,
                       double otherwise) {
-  if (!array) return otherwise;
-  return j->bytes == 4 ? (double)((const float *)array)[i]
-                       : ((const double *)array)[i];
+  return array ? cvc_get(j->norm->dtype, array, i) : otherwise;
 }
-
-static void set_element(const job *j, void *array, int64_t i, double value) {
-  if (j->bytes == 4)
-    ((float *)array)[i] = (float)value;
-  else
-    ((double *)array)[i] = value;
-}
-
-/** Mean and 1 / deviation of a group. */
-typedef struct moments {
-  double mean, factor;
-} moments;
 
 /**
  * From the sums of d = x - shift and of d^2 over a group. Returns false where
  * the shift is so far from the mean that digits are lost.
  */
-static bool set_moments(const job *j, double shift, double sum, double squares,
-                        moments *m) {
-  const double size = (double)(j->of_group * j->norm->space);
+static bool set_moments(const cvc_group_norm *norm, double shift, double sum,
+                        double squares, cvc_moments *m) {
+  const double size = (double)(cvc_of_group(norm) * norm->space);
   const double off = sum / size, variance = squares / size - off * off;
   m->mean = shift + off;
-  m->factor = 1 / sqrt(variance + j->norm->eps);
+  m->factor = 1 / sqrt(variance + norm->eps);
   return !(off * off > 10 * variance);
 }
 
+cvc_moments cvc_dense_moments(const cvc_group_norm *norm, const void *x) {
+  const int64_t size = cvc_of_group(norm) * norm->space;
+  cvc_moments m = {.mean = cvc_get(norm->dtype, x, size / 2)};
+  for (int pass = 0; pass < 2; pass++) {
+    const double shift = m.mean;
+    double sum, squares;
+    cvc_kernels_of(norm->dtype)
+        ->sums(1, size, size, x, 0, &shift, &sum, &squares);
+    if (set_moments(norm, shift, sum, squares, &m)) break;
+  }
+  return m;
+}
+
+void cvc_column_moments(const cvc_group_norm *norm, const void *x,
+                        int64_t columns, double *scratch,
+                        cvc_moments *moments) {
+  const int64_t of_group = cvc_of_group(norm);
+  double *centre = scratch, *sums = centre + columns, *squares = sums + columns;
+  for (int64_t c = 0; c < columns; c++)
+    centre[c] = cvc_get(norm->dtype, x, c / of_group * of_group);
+  bool good = false;
+  for (int pass = 0; pass < 2 && !good; pass++) {
+    cvc_kernels_of(norm->dtype)
+        ->sums(norm->space, columns, norm->c, x, 1, centre, sums, squares);
+    good = true;
+    for (int64_t c = 0; c < columns; c += of_group) {
+      cvc_moments *m = &moments[c / of_group];
+      double sum = 0, square = 0;
+      for (int64_t i = c; i < c + of_group; i++)
+        sum += sums[i], square += squares[i];
+      good = set_moments(norm, centre[c], sum, square, m) && good;
+      for (int64_t i = c; i < c + of_group; i++) centre[i] = m->mean;
+    }
+  }
+}
+
 /** Scale and shift of a channel: y = x * scale + shift. */
-static void set_pair(const job *j, int64_t channel, const moments *m,
+static void set_pair(const job *j, int64_t channel, const cvc_moments *m,
                      void *scale, void *shift, int64_t i) {
   const double a = element(j, j->weight, channel, 1) * m->factor;
-  set_element(j, scale, i, a);
-  set_element(j, shift, i, element(j, j->bias, channel, 0) - m->mean * a);
+  cvc_set(j->norm->dtype, scale, i, a);
+  cvc_set(j->norm->dtype, shift, i,
+          element(j, j->bias, channel, 0) - m->mean * a);
 }
 
 /** A group whose elements are neighbours: of one task. */
@@ -68,13 +89,7 @@ static void contiguous_task(void *context, int64_t task, int thread) {
   const int64_t channel = task % j->norm->groups * j->of_group;
   const void *x = cvc_at_const(j->x, task * size, j->bytes);
   void *y = cvc_at(j->y, task * size, j->bytes);
-  moments m = {.mean = element(j, x, size / 2, 0)};
-  for (int pass = 0; pass < 2; pass++) {
-    const double shift = m.mean;
-    double sum, squares;
-    j->kernels->sums(1, size, size, x, 0, &shift, &sum, &squares);
-    if (set_moments(j, shift, sum, squares, &m)) break;
-  }
+  const cvc_moments m = cvc_dense_moments(j->norm, x);
   if (space == 1) { /* the channels are the columns */
     const void *weight = j->weight, *bias = j->bias;
     if (weight) weight = cvc_at_const(weight, channel, j->bytes);
@@ -82,9 +97,9 @@ static void contiguous_task(void *context, int64_t task, int thread) {
     j->kernels->normalize(size, m.mean, m.factor, weight, bias, x, y);
     return;
   }
-  double scale[COLUMNS], shift[COLUMNS];
-  for (int64_t c = 0; c < j->of_group; c += COLUMNS) {
-    const int64_t channels = cvc_min(COLUMNS, j->of_group - c);
+  double scale[CVC_GROUP_COLUMNS], shift[CVC_GROUP_COLUMNS];
+  for (int64_t c = 0; c < j->of_group; c += CVC_GROUP_COLUMNS) {
+    const int64_t channels = cvc_min(CVC_GROUP_COLUMNS, j->of_group - c);
     for (int64_t i = 0; i < channels; i++)
       set_pair(j, channel + c + i, &m, scale, shift, i);
     j->kernels->affine(channels, space, space, 0, scale, shift,
@@ -100,27 +115,11 @@ static void columns_of(const job *j, int64_t image, int64_t first,
   const int64_t offset = image * norm->space * norm->c + first;
   const void *x = cvc_at_const(j->x, offset, j->bytes);
   void *y = cvc_at(j->y, offset, j->bytes);
-  double *centre = scratch, *sums = centre + columns, *squares = sums + columns;
-  void *scale = squares + columns, *shift = squares + 2 * columns;
+  void *scale = scratch + 3 * columns, *shift = scratch + 4 * columns;
+  cvc_moments moments[CVC_GROUP_COLUMNS];
+  cvc_column_moments(norm, x, columns, scratch, moments);
   for (int64_t c = 0; c < columns; c++)
-    centre[c] = element(j, x, c / j->of_group * j->of_group, 0);
-  bool good = false;
-  for (int pass = 0; pass < 2 && !good; pass++) {
-    j->kernels->sums(norm->space, columns, norm->c, x, 1, centre, sums,
-                     squares);
-    good = true;
-    for (int64_t c = 0; c < columns; c += j->of_group) {
-      moments m;
-      double sum = 0, square = 0;
-      for (int64_t i = c; i < c + j->of_group; i++)
-        sum += sums[i], square += squares[i];
-      good = set_moments(j, centre[c], sum, square, &m) && good;
-      for (int64_t i = c; i < c + j->of_group; i++) {
-        set_pair(j, first + i, &m, scale, shift, i);
-        centre[i] = m.mean;
-      }
-    }
-  }
+    set_pair(j, first + c, &moments[c / j->of_group], scale, shift, c);
   j->kernels->affine(norm->space, columns, norm->c, 1, scale, shift, x, y);
 }
 
@@ -176,12 +175,12 @@ cvc_status cvc_group_norm_forward(const cvc_group_norm *norm, const void *x,
   CVC_TRY(cvc_check_disjoint(bias, channels, y, whole));
   if (size == 0) return CVC_OK;
   const double work = CVC_ELEMENT_WORK * (double)size;
-  if (norm->layout == CVC_CHANNELS_FIRST || norm->space == 1) {
+  j.groups = cvc_groups_at_once(norm);
+  if (cvc_group_is_dense(norm)) {
     const int64_t tasks = norm->n * norm->groups;
     return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,
                         contiguous_task, &j);
   }
-  j.groups = cvc_min(norm->groups, cvc_max(1, COLUMNS / j.of_group));
   columns_job c = {.j = j, .tasks = cvc_ceil_div(norm->groups, j.groups)};
   const int64_t tasks = norm->n * c.tasks;
   const int threads = cvc_plan_threads(call, tasks, work);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "interpolate.h"
 
 /* Every pixel from all its sources at once, where channels fill a vector; else
  * rows are resampled first, or blended first, whichever are fewer. */
@@ -55,12 +55,11 @@ static void cubic(double t, double *weight, int64_t step) {
 
 /* As PyTorch computes it, in the same precision: float32 for the nearest
  * neighbour, that of the images for the others. */
-static void set_taps(const cvc_interpolate *of, int a, axis *axis) {
-  const int64_t n = axis->size, out = axis->out;
+void cvc_interpolation_axis(const cvc_interpolate *of, int a, ptrdiff_t *index,
+                            double *weight) {
+  const int64_t n = of->size[a], out = of->out[a];
   const double scale = of->scale[a];
-  for (int64_t i = 0; i < out; i++) {
-    ptrdiff_t *index = axis->index + i;
-    double *weight = axis->weight + i;
+  for (int64_t i = 0; i < out; i++, index++, weight++) {
     if (of->mode == CVC_NEAREST || of->mode == CVC_NEAREST_EXACT) {
       const float half = of->mode == CVC_NEAREST ? 0 : 0.5f;
       const int64_t at = (int64_t)floorf(((float)i + half) * (float)scale);
@@ -90,7 +89,7 @@ static void set_taps(const cvc_interpolate *of, int a, axis *axis) {
   }
 }
 
-static int taps_of(cvc_interpolation mode) {
+int cvc_interpolation_taps(cvc_interpolation mode) {
   return mode == CVC_CUBIC ? 4 : mode == CVC_LINEAR ? 2 : 1;
 }
 
@@ -244,7 +243,7 @@ cvc_status cvc_interpolate_forward(const cvc_interpolate *of, const void *x,
   const bool last = of->layout == CVC_CHANNELS_LAST;
   job j = {.of = of,
            .kernels = cvc_kernels_of(of->dtype),
-           .taps = taps_of(of->mode),
+           .taps = cvc_interpolation_taps(of->mode),
            .x = x,
            .y = y,
            .channels = last ? of->c : 1,
@@ -274,7 +273,8 @@ cvc_status cvc_interpolate_forward(const cvc_interpolate *of, const void *x,
       cvc_plan_threads(call, tasks, CVC_ELEMENT_WORK * (double)y_size);
   void *memory;
   CVC_TRY(allocate(&j, threads, &memory));
-  for (int a = 0; a < 3; a++) set_taps(of, a, &j.axes[a]);
+  for (int a = 0; a < 3; a++)
+    cvc_interpolation_axis(of, a, j.axes[a].index, j.axes[a].weight);
   spread_width(&j);
   const cvc_status status = cvc_parallel(call, threads, tasks, run_task, &j);
   free(memory);

@@ -472,10 +472,10 @@ cvc_status cvc_running_statistics(cvc_dtype dtype, int64_t c, int64_t count,
   if (!cvc_is_real(dtype)) return CVC_UNSUPPORTED;
   if (c < 1 || count < 1) return CVC_BAD_SHAPE;
   if (!mean || !var || !running_mean || !running_var || !new_mean || !new_var ||
-      (momentum < 0 && !batches) || (batches && !new_batches))
+      (isnan(momentum) && !batches) || (batches && !new_batches))
     return CVC_BAD_ARGUMENT;
   const int64_t tracked = batches ? *batches + 1 : 1;
-  const double share = momentum < 0 ? 1 / (double)tracked : momentum;
+  const double share = isnan(momentum) ? 1 / (double)tracked : momentum;
   const double unbiased =
       (double)count / (double)(count > 1 ? count - 1 : count);
   if (batches) *new_batches = tracked;

@@ -445,6 +445,21 @@ static cvc_status run_group_norm_forward(const cvc_step *step, void *const *p,
                                 call);
 }
 
+static cvc_status expect_group_norm_backward(const cvc_step *step,
+                                             expected *e) {
+  CVC_TRY(expect_group_norm(step, e));
+  const expected whole = e[0], channels = e[1];
+  e[1] = e[3] = whole;
+  e[2] = e[4] = e[5] = channels;
+  return CVC_OK;
+}
+
+static cvc_status run_group_norm_backward(const cvc_step *step, void *const *p,
+                                          const cvc_call *call) {
+  return cvc_group_norm_backward(&step->of.group_norm, p[0], p[1], p[2], p[3],
+                                 p[4], p[5], call);
+}
+
 static cvc_status expect_interpolate(const cvc_step *step, expected *e) {
   const cvc_interpolate *i = &step->of.interpolate;
   CVC_TRY(cvc_interpolate_check(i));
@@ -456,6 +471,20 @@ static cvc_status expect_interpolate(const cvc_step *step, expected *e) {
 static cvc_status run_interpolate_forward(const cvc_step *step, void *const *p,
                                           const cvc_call *call) {
   return cvc_interpolate_forward(&step->of.interpolate, p[0], p[1], call);
+}
+
+static cvc_status expect_interpolate_backward(const cvc_step *step,
+                                              expected *e) {
+  CVC_TRY(expect_interpolate(step, e));
+  const expected x = e[0];
+  e[0] = e[1];
+  e[1] = x;
+  return CVC_OK;
+}
+
+static cvc_status run_interpolate_backward(const cvc_step *step, void *const *p,
+                                           const cvc_call *call) {
+  return cvc_interpolate_backward(&step->of.interpolate, p[0], p[1], call);
 }
 
 static cvc_status expect_optimizer(const cvc_step *step, int64_t hyper,
@@ -591,6 +620,12 @@ static const kind kinds[CVC_STEP_KINDS] = {
     [CVC_STEP_SOFTMAX_BACKWARD] = {3, 0, expect_softmax, run_softmax_backward},
     [CVC_STEP_GROUP_NORM_FORWARD] = {4, OPTIONAL(1) | OPTIONAL(2),
                                      expect_group_norm, run_group_norm_forward},
+    [CVC_STEP_GROUP_NORM_BACKWARD] = {6,
+                                      OPTIONAL(2) | OPTIONAL(4) | OPTIONAL(5),
+                                      expect_group_norm_backward,
+                                      run_group_norm_backward},
+    [CVC_STEP_INTERPOLATE_BACKWARD] = {2, 0, expect_interpolate_backward,
+                                       run_interpolate_backward},
     [CVC_STEP_INTERPOLATE_FORWARD] = {2, 0, expect_interpolate,
                                       run_interpolate_forward},
     [CVC_STEP_SGD] = {4, OPTIONAL(3), expect_sgd, run_sgd, .updates = true},

@@ -35,6 +35,9 @@ static const conv_case cases[] = {
     {1, 2, 3, 1, {1,2,3}, {1,2,2}, {1,1,1}, {0,4,3}, {0,3,4}, {1,1,1}},
     /* kernel as large as the input; long reductions; every granule */
     {11, 40, 5, 1, {1,4,4}, {1,4,4}, {1,1,1}, {0,0,0}, {0,0,0}, {1,1,1}},
+    /* linear layers: few rows, blocks of them, of terms and of columns */
+    {9, 1030, 35, 1, {1,1,1}, {1,1,1}, {1,1,1}, {0,0,0}, {0,0,0}, {1,1,1}},
+    {101, 40, 130, 1, {1,1,1}, {1,1,1}, {1,1,1}, {0,0,0}, {0,0,0}, {1,1,1}},
     {0, 3, 4, 1, {1,5,5}, {1,3,3}, {1,1,1}, {0,0,0}, {0,0,0}, {1,1,1}},
 };
 /* clang-format on */
@@ -71,11 +74,16 @@ static struct way {
   int64_t kernel[2];
   bool taken[3]; /* by pass; the gradient of weights has no planar one */
 } ways[] = {
-    {{CVC_DIRECT, false, 0}, {0}},      {{CVC_DIRECT, true, 0}, {0}},
-    {{CVC_IM2COL, false, 0}, {0}},      {{CVC_WINOGRAD, false, 2}, {3, 3}},
-    {{CVC_WINOGRAD, false, 4}, {3, 3}}, {{CVC_WINOGRAD, false, 4}, {1, 3}},
-    {{CVC_WINOGRAD, false, 2}, {5, 5}}, {{CVC_WINOGRAD, false, 2}, {1, 5}},
-    {{CVC_WINOGRAD, false, 4}, {5, 5}},
+    {{CVC_DIRECT}, {0}},
+    {{CVC_DIRECT, .planar = true}, {0}},
+    {{CVC_DIRECT, .linear = true}, {0}},
+    {{CVC_IM2COL}, {0}},
+    {{CVC_WINOGRAD, .tile = 2}, {3, 3}},
+    {{CVC_WINOGRAD, .tile = 4}, {3, 3}},
+    {{CVC_WINOGRAD, .tile = 4}, {1, 3}},
+    {{CVC_WINOGRAD, .tile = 2}, {5, 5}},
+    {{CVC_WINOGRAD, .tile = 2}, {1, 5}},
+    {{CVC_WINOGRAD, .tile = 4}, {5, 5}},
 };
 enum { WAYS = sizeof ways / sizeof ways[0] };
 
@@ -85,7 +93,8 @@ static void take_way(const cvc_conv *conv, cvc_pass pass) {
   CHECK_OK(cvc_conv_explain(conv, pass, candidates, &count));
   for (int i = 0; i < WAYS; i++)
     if (best->algorithm == ways[i].of.algorithm &&
-        best->planar == ways[i].of.planar && best->tile == ways[i].of.tile &&
+        best->planar == ways[i].of.planar &&
+        best->linear == ways[i].of.linear && best->tile == ways[i].of.tile &&
         (!best->tile || !memcmp(&conv->kernel[1], ways[i].kernel, 16)))
       ways[i].taken[pass] = true;
 }

@@ -164,11 +164,11 @@ static void test_running_statistics(void) {
                                   &batches));
   CHECK(old_mean[0] == 0.25F && old_mean[1] == 8 && batches == 4);
   CHECK(old_var[0] == 2 && old_var[1] == 3.25F);
-  CHECK_OK(cvc_running_statistics(CVC_F32, 2, 5, -1, mean, var, old_mean,
+  CHECK_OK(cvc_running_statistics(CVC_F32, 2, 5, NAN, mean, var, old_mean,
                                   old_var, &batches, old_mean, old_var,
                                   &batches));
   CHECK(batches == 5 && fabs(old_mean[1] - 6.8) < 1e-6);
-  CHECK_STATUS(cvc_running_statistics(CVC_F32, 2, 5, -1, mean, var, old_mean,
+  CHECK_STATUS(cvc_running_statistics(CVC_F32, 2, 5, NAN, mean, var, old_mean,
                                       old_var, NULL, old_mean, old_var, NULL),
                CVC_BAD_ARGUMENT);
 }

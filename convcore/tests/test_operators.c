@@ -262,6 +262,59 @@ static void define_group_norm(const cvc_group_norm *norm, const void *x,
     }
 }
 
+static void define_group_norm_backward(const cvc_group_norm *norm,
+                                       const void *dy, const void *x,
+                                       const void *weight, double *dx,
+                                       double *dweight, double *dbias) {
+  const int64_t of_group = norm->c / norm->groups;
+  for (int64_t n = 0; n < norm->n; n++)
+    for (int64_t g = 0; g < norm->groups; g++) {
+      const double count = (double)(of_group * norm->space);
+      double mean = 0, variance = 0, sum = 0, product = 0;
+      EACH mean += get(norm->dtype, x, HERE) / count;
+      EACH variance += pow(get(norm->dtype, x, HERE) - mean, 2) / count;
+      const double deviation = sqrt(variance + norm->eps);
+      for (int pass = 0; pass < 2; pass++) EACH {
+          const double y = (get(norm->dtype, x, HERE) - mean) / deviation;
+          const double of_y = get(norm->dtype, dy, HERE);
+          const double of_normalized =
+              of_y * (weight ? get(norm->dtype, weight, c) : 1);
+          if (pass == 0) {
+            dweight[c] += of_y * y;
+            dbias[c] += of_y;
+            sum += of_normalized / count;
+            product += of_normalized * y / count;
+          } else {
+            dx[HERE] = (of_normalized - sum - y * product) / deviation;
+          }
+        }
+    }
+}
+
+static void test_group_norm_backward(const cvc_group_norm *norm, const void *x,
+                                     const void *weight) {
+  const cvc_dtype dtype = norm->dtype;
+  const int64_t size = norm->n * norm->c * norm->space, c = norm->c;
+  void *dy = random_array(dtype, size), *arrays[2][3];
+  double *wanted[3] = {doubles(size), doubles(c), doubles(c)};
+  define_group_norm_backward(norm, dy, x, weight, wanted[0], wanted[1],
+                             wanted[2]);
+  for (int t = 0; t < 2; t++) {
+    for (int i = 0; i < 3; i++) arrays[t][i] = new_array(dtype, i ? c : size);
+    CHECK_OK(cvc_group_norm_backward(norm, dy, x, weight, arrays[t][0],
+                                     arrays[t][1], arrays[t][2],
+                                     t ? &three : &one));
+  }
+  for (int i = 0; i < 3; i++) {
+    CHECK(error_beside(dtype, arrays[0][i], wanted[i], i ? c : size, 1) <
+          limit_of(dtype));
+    CHECK(same_bytes(dtype, arrays[0][i], arrays[1][i], i ? c : size));
+    free(wanted[i]);
+  }
+  CHECK_OK(cvc_group_norm_backward(norm, dy, x, weight, arrays[0][0], NULL,
+                                   NULL, &one));
+}
+
 static void test_group_norm(void) {
   const int64_t shapes[][4] = {{2, 6, 5, 3},    {1, 3, 1, 1},    {3, 100, 1, 2},
                                {2, 64, 49, 32}, {1, 70, 300, 1}, {2, 66, 33, 3},
@@ -287,6 +340,7 @@ static void test_group_norm(void) {
         CHECK(error_of(reals[d], y, wanted, size) < limit_of(reals[d]));
         CHECK_OK(cvc_group_norm_forward(&norm, x, weight, bias, again, &three));
         CHECK(same_bytes(reals[d], y, again, size));
+        test_group_norm_backward(&norm, x, weight);
         free(wanted);
         release_arrays();
       }
@@ -327,8 +381,9 @@ static double weight_of(const cvc_interpolate *of, int a, int64_t o,
   return sum;
 }
 
+/** y from x, and dx from dy. */
 static void define_interpolate(const cvc_interpolate *of, const void *x,
-                               double *y) {
+                               const void *dy, double *y, double *dx) {
   const int64_t in = volume(of->size), out = volume(of->out);
   for (int64_t o = 0; o < out; o++)
     for (int64_t i = 0; i < in; i++) {
@@ -340,9 +395,12 @@ static void define_interpolate(const cvc_interpolate *of, const void *x,
       }
       if (w == 0) continue;
       for (int64_t n = 0; n < of->n; n++)
-        for (int64_t c = 0; c < of->c; c++)
-          y[offset_of(of->layout, of->c, out, n, c, o)] +=
-              w * get(of->dtype, x, offset_of(of->layout, of->c, in, n, c, i));
+        for (int64_t c = 0; c < of->c; c++) {
+          const int64_t to = offset_of(of->layout, of->c, out, n, c, o);
+          const int64_t from = offset_of(of->layout, of->c, in, n, c, i);
+          y[to] += w * get(of->dtype, x, from);
+          dx[from] += w * get(of->dtype, dy, to);
+        }
     }
 }
 
@@ -379,13 +437,20 @@ static void test_interpolate(void) {
           void *x = random_array(of.dtype, x_size);
           void *y = new_array(of.dtype, y_size);
           void *again = new_array(of.dtype, y_size);
-          double *wanted = doubles(y_size);
-          define_interpolate(&of, x, wanted);
+          void *dy = random_array(of.dtype, y_size);
+          void *dx = new_array(of.dtype, x_size);
+          void *dx_again = new_array(of.dtype, x_size);
+          double *wanted = doubles(y_size), *gradient = doubles(x_size);
+          define_interpolate(&of, x, dy, wanted, gradient);
           CHECK_OK(cvc_interpolate_forward(&of, x, y, &one));
           CHECK(error_of(of.dtype, y, wanted, y_size) < limit_of(of.dtype));
           CHECK_OK(cvc_interpolate_forward(&of, x, again, &three));
           CHECK(same_bytes(of.dtype, y, again, y_size));
-          free(wanted);
+          CHECK_OK(cvc_interpolate_backward(&of, dy, dx, &one));
+          CHECK(error_of(of.dtype, dx, gradient, x_size) < limit_of(of.dtype));
+          CHECK_OK(cvc_interpolate_backward(&of, dy, dx_again, &three));
+          CHECK(same_bytes(of.dtype, dx, dx_again, x_size));
+          free(wanted), free(gradient);
           release_arrays();
         }
   cvc_interpolate of = {.n = 1, .c = 1, .size = {1, 1, 2}, .out = {1, 1, 0}};

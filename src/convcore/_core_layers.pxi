@@ -81,7 +81,7 @@ def running_statistics(
     int64_t count, double momentum, mean, var, running_mean, running_var, batches,
     new_mean, new_var, new_batches,
 ):
-    """Move running statistics towards a batch's; momentum < 0: by 1 / batches."""
+    """Move running statistics towards a batch's; NaN: by 1 / batches."""
     cdef cvc_dtype dtype = real_dtype_of(mean, "mean")
     cdef int64_t c = cnp.PyArray_SIZE(mean)
     check(cvc_running_statistics(

@@ -103,7 +103,10 @@ cdef class Conv:
         return ALGORITHM_NAMES[algorithm]
 
     def explain(self, pass_):
-        """What the choice weighs: (algorithm, planar, tile, cycles), best first."""
+        """What the choice weighs, best first.
+
+        As (algorithm, planar, linear, tile, cycles).
+        """
         cdef int i, count
         cdef cvc_candidate candidates[CVC_MAX_CANDIDATES]
         cdef cvc_pass which = <cvc_pass>number(PASSES, pass_, "pass_")
@@ -111,7 +114,7 @@ cdef class Conv:
         return [
             (
                 ALGORITHM_NAMES[candidates[i].algorithm], bool(candidates[i].planar),
-                candidates[i].tile, candidates[i].cycles,
+                bool(candidates[i].linear), candidates[i].tile, candidates[i].cycles,
             )
             for i in range(count)
         ]

@@ -105,6 +105,7 @@ cdef extern from "convcore.h" nogil:
     ctypedef struct cvc_candidate:
         cvc_algorithm algorithm
         int32_t planar
+        int32_t linear
         int32_t tile
         double cycles
 
@@ -300,6 +301,10 @@ cdef extern from "convcore.h" nogil:
     cvc_status cvc_group_norm_forward(
         const cvc_group_norm *norm, const void *x, const void *weight,
         const void *bias, void *y, const cvc_call *call)
+    cvc_status cvc_group_norm_backward(
+        const cvc_group_norm *norm, const void *dy, const void *x,
+        const void *weight, void *dx, void *dweight, void *dbias,
+        const cvc_call *call)
 
     ctypedef enum cvc_interpolation:
         CVC_NEAREST
@@ -319,6 +324,9 @@ cdef extern from "convcore.h" nogil:
 
     cvc_status cvc_interpolate_forward(
         const cvc_interpolate *interpolate, const void *x, void *y,
+        const cvc_call *call)
+    cvc_status cvc_interpolate_backward(
+        const cvc_interpolate *interpolate, const void *dy, void *dx,
         const cvc_call *call)
 
     # Loss, optimizers
@@ -415,7 +423,9 @@ cdef extern from "convcore.h" nogil:
         CVC_STEP_SOFTMAX_FORWARD
         CVC_STEP_SOFTMAX_BACKWARD
         CVC_STEP_GROUP_NORM_FORWARD
+        CVC_STEP_GROUP_NORM_BACKWARD
         CVC_STEP_INTERPOLATE_FORWARD
+        CVC_STEP_INTERPOLATE_BACKWARD
         CVC_STEP_SGD
         CVC_STEP_ADAM
         CVC_STEP_RMSPROP

@@ -123,6 +123,8 @@ def _gradients(graph, arrays, results, dy, wrt):
     drop_dead(graph, gradients.values())
     run_nodes(graph, arrays)
     return {
-        x: arrays[gradients[x]].copy() if x in gradients else np.zeros_like(arrays[x])
+        x: arrays[gradients[x]].copy("K")
+        if x in gradients
+        else np.zeros_like(arrays[x])
         for x in wrt
     }

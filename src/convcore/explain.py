@@ -27,6 +27,9 @@ class Candidate(NamedTuple):
     planar : bool
         Direct, with vectors along the pixels of a channel instead of along
         channels.
+    linear : bool
+        Direct, a product of matrices that takes the weights as they are: few
+        pixels, each for itself.
     tile : tuple of int
         Outputs of a Winograd tile along each axis, (4, 4) for F(4x4, 3x3);
         empty for the others.
@@ -39,6 +42,7 @@ class Candidate(NamedTuple):
 
     algorithm: str
     planar: bool
+    linear: bool
     tile: tuple[int, ...]
     multiplications: int
     cycles: float
@@ -73,7 +77,7 @@ class Explanation(NamedTuple):
                 (
                     "->" if candidate is self.chosen else "",
                     candidate.algorithm,
-                    "planar" if candidate.planar else self._tile(candidate.tile),
+                    self._form(candidate),
                     f"{candidate.multiplications / 1e6:,.3f} M",
                     f"{candidate.cycles / 1e6:,.3f} M",
                     f"{candidate.time:.2f}",
@@ -88,11 +92,12 @@ class Explanation(NamedTuple):
             lines.append(_ONLY_DIRECT)
         return "\n".join(lines)
 
-    def _tile(self, tile):
-        """A tile as papers write it."""
-        if not tile:
-            return ""
-        return f"F({_times(tile)}, {_times(self.kernel[-len(tile) :])})"
+    def _form(self, candidate):
+        """What the algorithm's name leaves open; a tile as papers write it."""
+        tile = candidate.tile
+        if tile:
+            return f"F({_times(tile)}, {_times(self.kernel[-len(tile) :])})"
+        return "planar" if candidate.planar else "linear" if candidate.linear else ""
 
 
 def explain_conv(
@@ -172,7 +177,7 @@ def explain_conv(
     found = conv.explain(direction)
     best = found[0][-1]  # 0 for an empty batch
     candidates = []
-    for algorithm, planar, m, cycles in found:
+    for algorithm, *forms, m, cycles in found:
         tile = (m,) * sum(taps > 1 for taps in kernel) if m else ()
         products = (
             _winograd_products(m, tiled[2:], kernel)
@@ -181,7 +186,7 @@ def explain_conv(
         )
         products *= x.shape[0] * prod(weight.shape[:2])
         time = cycles / best if best else 1.0
-        candidates.append(Candidate(algorithm, planar, tile, products, cycles, time))
+        candidates.append(Candidate(algorithm, *forms, tile, products, cycles, time))
     title = (
         f"{direction} {x.shape} * {weight.shape} -> {y.shape}, {dtype}"
         f"{f' {precision}' if dtype == FLOAT32 else ''}, "

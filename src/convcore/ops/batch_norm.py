@@ -11,6 +11,7 @@ from .._config import call_threads
 from .base import (
     Operator,
     Spec,
+    Traced,
     apply,
     as_array,
     as_optional,
@@ -291,8 +292,11 @@ def batch_norm(
     ----------
     S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015.
     """
+    x = as_array(x, "x")
+    if x.shape == (0,):  # without channels, too
+        return x
     return normalize(
-        as_array(x, "x"),
+        x,
         as_optional(running_mean, "running_mean"),
         as_optional(running_var, "running_var"),
         None,
@@ -324,7 +328,8 @@ def normalize(
         inputs = x, weight, bias, running_mean, running_var
         return call(BATCH_NORM, inputs, attrs, out)[0]
     y, mean, var = call(BATCH_NORM, (x, weight, bias, None, None), attrs, out)
-    if running_mean is not None:
+    constant = isinstance(x, Traced) and not x.batched  # what a derivative is of
+    if running_mean is not None and not constant:
         running = running_mean, running_var, batches
         new = apply(RUNNING_STATISTICS, x, mean, var, *running, momentum=momentum)
         for old, value in zip(running, new, strict=True):
@@ -405,8 +410,8 @@ def _descriptor(x, last, *, training, eps, activation):
 
 
 def _counts(shape, momentum):
-    """Elements of a channel; the momentum, where -1 stands for None."""
-    return prod(shape) // shape[1], -1.0 if momentum is None else momentum
+    """Elements of a channel; the momentum, where NaN stands for None."""
+    return prod(shape) // shape[1], np.nan if momentum is None else momentum
 
 
 def _per_channel(values, x):

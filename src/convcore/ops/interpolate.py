@@ -11,7 +11,7 @@ from math import floor
 import numpy as np
 
 from .. import _core
-from .base import Operator, Spec, apply, as_array, check_choice, register
+from .base import Spec, apply, as_array, check_choice, register
 from .compiled import Compiled
 from .window import per_axis, three_axes
 
@@ -29,22 +29,10 @@ class Interpolate(Compiled):
     def infer(self, x, *, size, scale, mode, align_corners):
         return Spec((*x.shape[:2], *size), x.dtype)
 
-    def describe(self, x, *, last, precision, size, scale, mode, align_corners):
-        if mode == "area":
-            return None
-        n, c, *space = x.shape
-        kind = "cubic" if mode == "bicubic" else "linear" if mode in LINEAR else mode
-        return _core.Step(
-            "interpolate_forward",
-            x.dtype.name,
-            "last" if last else "first",
-            kind,
-            align_corners,
-            n,
-            c,
-            three_axes(space, 1),
-            three_axes(size, 1),
-            three_axes(scale, 1),
+    def describe(self, x, *, last, precision, size, **attrs):
+        space = x.shape[2:]
+        return _compiled_step(
+            "interpolate_forward", x, last, size=space, out=size, **attrs
         )
 
     def reference(self, x, *, size, scale, mode, align_corners):
@@ -63,13 +51,19 @@ class Interpolate(Compiled):
         return (apply(INTERPOLATE_BACKWARD, dy, size=x.shape[2:], **attrs),)
 
 
-class InterpolateBackward(Operator):
+class InterpolateBackward(Compiled):
     """``dx`` from ``dy``; attribute `size` is that of x's space."""
 
     name = "interpolate_backward"
 
     def infer(self, dy, *, size, scale, mode, align_corners):
         return Spec((*dy.shape[:2], *size), dy.dtype)
+
+    def describe(self, dy, *, last, precision, size, **attrs):
+        out = dy.shape[2:]
+        return _compiled_step(
+            "interpolate_backward", dy, last, size=size, out=out, **attrs
+        )
 
     def reference(self, dy, *, size, scale, mode, align_corners):
         dx = dy
@@ -86,6 +80,22 @@ class InterpolateBackward(Operator):
 
 INTERPOLATE = register(Interpolate())
 INTERPOLATE_BACKWARD = register(InterpolateBackward())
+
+
+def _compiled_step(kind, x, last, *, size, out, scale, mode, align_corners):
+    """Step of the C library, which has all modes but one."""
+    if mode == "area":
+        return None
+    name = "cubic" if mode == "bicubic" else "linear" if mode in LINEAR else mode
+    return _core.Step(
+        kind,
+        x.dtype.name,
+        "last" if last else "first",
+        name,
+        align_corners,
+        *x.shape[:2],
+        *(three_axes(values, 1) for values in (size, out, scale)),
+    )
 
 
 def _taps(n, out, step, mode, align_corners, dtype):

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from math import prod
 
-import numpy as np
-
 from .. import _core
 from .._config import call_threads
 from .base import (
@@ -26,7 +24,7 @@ from .base import (
     spec_of,
 )
 from .flatten import RESHAPE
-from .memory import dense, finish, optional_dense, target
+from .memory import aligned, dense, finish, optional_dense, target
 from .relu import activated, undo_activation
 
 __all__ = ["linear", "linear_backward"]
@@ -144,7 +142,7 @@ class LinearBackwardWeight(Operator):
     def compute(self, inputs, attrs, out=None):
         dy, x = inputs
         linear, specs = prepared(self, False, inputs, attrs)
-        dw, db = (spec and np.empty(*spec) for spec in specs)
+        dw, db = (spec and aligned(*spec) for spec in specs)
         linear.backward_weight(dense(dy), dense(x), dw, db, call_threads())
         return dw, db
 

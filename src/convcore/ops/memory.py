@@ -11,6 +11,7 @@ from math import prod
 
 import numpy as np
 
+from .._core import empty_aligned
 from .._core import is_channels_last as is_channels_last
 from .base import Spec, check_out
 
@@ -57,6 +58,15 @@ def empty(shape: tuple[int, ...], dtype, last: bool = False) -> np.ndarray:
         return np.empty(shape, dtype)
     n, c, *space = shape
     return np.empty((n, *space, c), dtype).transpose(_TO_FIRST[len(shape)])
+
+
+def aligned(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Uninitialised array that begins with a cache line.
+
+    Large results are then stored past the caches.
+    """
+    nbytes = prod(shape) * dtype.itemsize
+    return empty_aligned(nbytes).view(dtype).reshape(shape)
 
 
 def target(out, spec: Spec, last: bool, inputs: tuple) -> np.ndarray:

@@ -11,6 +11,7 @@ from math import prod
 import numpy as np
 
 from .. import _core
+from .._config import call_threads
 from .base import (
     Operator,
     Spec,
@@ -21,11 +22,12 @@ from .base import (
     check_gradient,
     check_same_dtype,
     fill,
+    prepared,
     register,
-    spec_of,
 )
 from .compiled import Compiled
 from .flatten import regroup
+from .memory import dense, is_channels_last, optional_dense, target
 from .window import integer, sizes
 
 __all__ = [
@@ -96,9 +98,23 @@ class GroupNormBackward(Operator):
         of_channels = Spec(x.shape[1:2], x.dtype)
         return x, *(of_channels if wanted else None for wanted in mask)
 
+    def describe(self, dy, x, weight=None, *, last, precision, mask, groups, eps):
+        n, c, *space = x.shape
+        layout = "last" if last else "first"
+        return _core.Step(
+            "group_norm_backward", x.dtype.name, layout, n, c, prod(space), groups, eps
+        )
+
     def compute(self, inputs, attrs, out=None):
-        self.infer(*map(spec_of, inputs), **attrs)
-        return self.reference(*inputs, **attrs)
+        dy, x, weight = inputs
+        last = is_channels_last(x)
+        step, (spec, *channels) = prepared(self, last, inputs, attrs)
+        dx = target(None, spec, last, inputs)
+        dweight, dbias = (c and np.empty(*c) for c in channels)
+        arrays = (dense(a, last and a.ndim > 2) for a in (dy, x))
+        written = dense(dx, last), dweight, dbias
+        step.run(*arrays, optional_dense(weight), *written, threads=call_threads())
+        return dx, dweight, dbias
 
     def reference(self, dy, x, weight=None, *, mask, groups, eps):
         normalized, deviation = _normalized(x, groups, eps)
@@ -113,6 +129,9 @@ class GroupNormBackward(Operator):
         along = (g * y).sum(2, keepdims=True) / count
         dx = (g - g.sum(2, keepdims=True) / count - y * along) / deviation
         return dx.reshape(x.shape), dweight, dbias
+
+    def lower(self, lowering, node):
+        lowering.node(node, "group_norm_backward", lowering.describe(node))
 
 
 GROUP_NORM = register(GroupNorm())
