@@ -301,8 +301,9 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5, *, out=Non
 
     Parameters
     ----------
-    x : array (..., *normalized_shape)
+    x : array (..., normalized_shape)
     normalized_shape : int or sequence of int
+        Of the last dimensions.
     weight, bias : array of shape normalized_shape, optional
         What the normalised elements are multiplied by, and what is added.
     eps : float
