@@ -142,7 +142,7 @@ class Model:
         optimizer : optim.SGD, Adam, AdamW or RMSprop
         clip_norm : float, optional
             Scale the gradients down where the norm of all of them together is
-            larger, as torch.nn.utils.clip_grad_norm_.
+            larger, as `torch.nn.utils.clip_grad_norm_`.
 
         Returns
         -------
