@@ -55,9 +55,12 @@ typedef struct cvc_tile {
   cvc_activation activation;
   int accumulate;
   cvc_stores stores;
-  /* Memory that will be read soon, or NULL: from next + a_run[q] on a vector
-   * per term is brought into the caches. next_tile: how far it then moves. */
-  const void *next;
+  /* Memory that will be read soon, or NULL: a vector per term is brought into
+   * the caches, those of a run from next + next_run[q] on, or all one after the
+   * other. For cvc_run_tiles: how far next moves from tile to tile, and where
+   * it ends, or NULL. */
+  const void *next, *next_end;
+  const ptrdiff_t *next_run;
   ptrdiff_t next_tile;
 } cvc_tile;
 

@@ -17,6 +17,7 @@
  * faster than memory, has its lines requested. */
 #define REQUEST_BYTES (4 * 1024 * 1024)
 #define REQUEST_TERMS 64
+#define WEIGHT_BYTES (256 * 1024) /* of weights that come from further away */
 
 typedef struct direct {
   const cvc_conv_job *job;
@@ -35,7 +36,9 @@ typedef struct direct {
   int64_t plane_blocks, row_blocks, column_blocks;
   int64_t panels, panel_splits;
   cvc_stores stores;
-  bool line; /* every pixel for itself: all pixels are one row */
+  bool requests_weights; /* they do not stay in the caches */
+  bool weights_first;    /* and are more than a block of the source */
+  bool line;             /* every pixel for itself: all pixels are one row */
 } direct;
 
 /** Per-thread working memory, in scratch. */
@@ -125,15 +128,35 @@ static void run_rectangle(const direct *d, cvc_tile *tile, int64_t rows,
   const int64_t c_line = across ? c_down : c_across;
   tile->a_row = across ? a_across : a_down;
   tile->c_row = across ? c_across : c_down;
-  tile->next_tile = mr * tile->a_row;
+  tile->next_tile = tile->next_run
+                        ? mr * tile->a_row
+                        : tile->runs * tile->length * d->kernels->vector_length;
   for (int64_t line = 0; line < lines; line++) {
     const int64_t c_at = line * c_line;
     tile->a = cvc_at_const(a, line * a_line, d->bytes);
     tile->c = cvc_at(c, c_at, d->bytes);
     tile->residual = residual ? cvc_at_const(residual, c_at, d->bytes) : NULL;
-    if (tile->next)
+    if (tile->next_run)
       tile->next = cvc_at_const(tile->a, tile->next_tile, d->bytes);
     cvc_run_tiles(d->kernels, tile, length, d->bytes);
+  }
+}
+
+/** What a panel brings into the caches: the first one the source, a tile ahead,
+ * the others, in the first block, the weights of the panel that comes next. */
+static void request_next(const direct *d, cvc_tile *tile,
+                         const workspace *space, int64_t group, int64_t panel,
+                         bool first_block) {
+  const cvc_conv_job *job = d->job;
+  const bool weights = first_block && d->requests_weights;
+  if (panel == 0 && !(weights && d->weights_first)) {
+    tile->next = d->source;
+    tile->next_run = space->a_run;
+  } else if (weights && panel + 1 < d->panels) {
+    tile->next = cvc_packed_panel(job->conv, d->pass, job->choice, job->packed,
+                                  group, panel + 1);
+    tile->next_end = cvc_packed_panel(job->conv, d->pass, job->choice,
+                                      job->packed, group, panel + 2);
   }
 }
 
@@ -163,9 +186,9 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
           job->bias ? cvc_at_const(job->bias, first_channel, d->bytes) : NULL,
       .activation = cvc_conv_activation(job->conv, d->pass),
       .stores = d->stores,
-      /* The first panel brings the source into the cache, a tile ahead. */
-      .next = panel == 0 ? d->source : NULL,
   };
+  request_next(d, &tile, space, group, panel,
+               plane == 0 && rows->first == 0 && columns->first == 0);
   for (int64_t i = 0; i < n_rows; i++)
     for (int64_t j = 0; j < n_columns; j++) {
       const valid taps = {{depth.low, rows[i].low, columns[j].low},
@@ -305,6 +328,14 @@ static cvc_status run_direct(direct *d) {
     return CVC_OK;
   set_blocks(d);
   d->stores = stores_of(d);
+  const int64_t depth = d->ch.reduced * cvc_volume(d->job->conv->kernel);
+  const int64_t pixels = d->block_planes * d->block_rows * d->block_columns;
+  const int64_t weights = depth * d->ch.produced * d->bytes;
+  d->requests_weights = weights >= WEIGHT_BYTES;
+  d->weights_first =
+      d->requests_weights && weights > pixels * d->axis[1].source_step *
+                                           d->axis[2].source_step *
+                                           d->ch.reduced * d->bytes;
   const int64_t tasks = d->plane_blocks * d->row_blocks * d->column_blocks *
                         d->ch.groups * d->panel_splits;
   return cvc_parallel(d->job->call, (int)cvc_min(d->job->threads, tasks), tasks,

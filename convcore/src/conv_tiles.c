@@ -23,7 +23,8 @@ void cvc_run_tiles(const cvc_kernels *kernels, cvc_tile *tile, int64_t rows,
     if (residual)
       tile->residual = cvc_at_const(residual, first * tile->c_row, bytes);
     kernels->tile(tile);
-    if (tile->next)
-      tile->next = cvc_at_const(tile->next, tile->next_tile, bytes);
+    if (!tile->next) continue;
+    tile->next = cvc_at_const(tile->next, tile->next_tile, bytes);
+    if (tile->next_end && tile->next >= tile->next_end) tile->next = NULL;
   }
 }
