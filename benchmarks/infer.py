@@ -71,7 +71,7 @@ def rows(network, arguments):
     import numpy as np
 
     from .measure import measure
-    from .runtimes import makers, write
+    from .runtimes import makers, unbound, write
 
     with TemporaryDirectory() as folder:
         write(Path(folder), network)
@@ -79,11 +79,12 @@ def rows(network, arguments):
             rng = np.random.default_rng(batch)
             x = rng.standard_normal((batch, *network.shape), np.float32)
             for threads in arguments.threads:
-                calls = {
-                    name: make(threads).load(Path(folder), x)
-                    for name, make in makers().items()
-                }
-                found = errors(calls)
+                with unbound(arguments.cpus):
+                    calls = {
+                        name: make(threads).load(Path(folder), x)
+                        for name, make in makers(arguments.cpus).items()
+                    }
+                    found = errors(calls)
                 begin, busy = perf_counter(), process_time()
                 seconds = measure(
                     calls, arguments.repeats, arguments.seconds, warm=True
@@ -224,7 +225,8 @@ def parse():
 
 def main():
     arguments = parse()
-    in_fair_environment("benchmarks.infer", arguments, cpus_of(max(arguments.threads)))
+    arguments.cpus = cpus_of(max(arguments.threads))
+    in_fair_environment("benchmarks.infer", arguments, arguments.cpus)
     from .runtimes import makers
 
     versions = list(dict.fromkeys(make(1).version for make in makers().values()))

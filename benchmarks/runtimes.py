@@ -6,6 +6,8 @@ and arrays out. The files are written by `write`, one for each format.
 """
 
 import importlib.util
+import os
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -91,11 +93,11 @@ class Torch:
 class OnnxRuntime:
     name = "onnxruntime"
 
-    def __init__(self, threads):
+    def __init__(self, threads, cpus=()):
         import onnxruntime
 
         self.version = f"onnxruntime {onnxruntime.__version__}"
-        self.runtime, self.threads = onnxruntime, threads
+        self.runtime, self.threads, self.cpus = onnxruntime, threads, cpus
 
     def load(self, folder, x):
         options = self.runtime.SessionOptions()
@@ -103,6 +105,11 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         # Threads that spin would take the CPUs from the sides that come next.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if self.cpus and self.threads > 1:  # but the caller's; counted from 1
+            bound = ";".join(str(cpu + 1) for cpu in self.cpus[1 : self.threads])
+            options.add_session_config_entry(
+                "session.intra_op_thread_affinities", bound
+            )
         path, providers = str(folder / "model.onnx"), ["CPUExecutionProvider"]
         session = self.runtime.InferenceSession(path, options, providers)
         feed = {session.get_inputs()[0].name: x}
@@ -134,15 +141,36 @@ class OpenVino:
         return lambda: request.infer(feed, **options)[0]
 
 
-def makers():
-    """Functions of a number of threads that make the sides that can be had here."""
+@contextmanager
+def unbound(cpus):
+    """Let threads that begin in here use these CPUs, all of them.
+
+    OpenMP binds the caller to the first one, and libraries with threads of their
+    own would have them all there.
+    """
+    if not cpus:
+        yield
+        return
+    bound = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, bound)
+
+
+def makers(cpus=()):
+    """Functions of a number of threads that make the sides that can be had here.
+
+    The threads have these CPUs, or any.
+    """
     found = {"convcore": Convcore}
     if importlib.util.find_spec("torch"):
         for layout in ("first", "last"):
             found[f"torch {layout}"] = lambda n, way=layout: Torch(n, way)
             found[f"torch frozen {layout}"] = lambda n, way=layout: Torch(n, way, True)
     if importlib.util.find_spec("onnxruntime"):
-        found["onnxruntime"] = OnnxRuntime
+        found["onnxruntime"] = lambda n: OnnxRuntime(n, cpus)
     if importlib.util.find_spec("openvino"):
         found["openvino"] = OpenVino
     return found
