@@ -206,16 +206,14 @@ static int64_t total(const parts *p) {
   return p->x + p->y + p->residual + p->packed + p->algorithm;
 }
 
-/** Threads of a convolution: by its multiplications and its memory. */
-static int threads_of(const cvc_conv *conv, const cvc_call *call) {
-  const double work = 2.0 * (double)cvc_conv_y_elements(conv) *
-                      (double)(conv->c / conv->groups) *
-                      (double)cvc_volume(conv->kernel);
+double cvc_conv_work(const cvc_conv *conv) {
+  const double products = 2.0 * (double)cvc_conv_y_elements(conv) *
+                          (double)(conv->c / conv->groups) *
+                          (double)cvc_volume(conv->kernel);
   const double elements =
       (double)(cvc_conv_x_elements(conv) + cvc_conv_y_elements(conv) +
                cvc_conv_w_elements(conv));
-  return cvc_plan_threads(call, INT64_MAX,
-                          work + CVC_ELEMENT_WORK / 4 * elements);
+  return products + CVC_ELEMENT_WORK / 4 * elements;
 }
 
 cvc_status cvc_conv_scratch(const cvc_conv *conv, cvc_pass pass, int threads,
@@ -228,14 +226,20 @@ cvc_status cvc_conv_scratch(const cvc_conv *conv, cvc_pass pass, int threads,
     return CVC_BAD_ARGUMENT;
   CVC_TRY(cvc_choose(conv, pass, &choice));
   const cvc_call call = {.threads = threads};
-  const int used = threads_of(conv, &call);
+  const double work = cvc_conv_work(conv);
+  /* Alone and in a team; fewer threads may have larger parts. */
+  const int threads_of_call[] = {cvc_plan_threads(&call, INT64_MAX, work),
+                                 cvc_most_threads(&call, INT64_MAX, work)};
   *scratch_bytes = 0;
-  for (int planar = choice.planar; planar >= 0; planar--) {
-    choice.planar = planar; /* infinite weights need the other way */
-    const cvc_conv batch = batch_of(conv, pass, choice, used);
-    const parts p = parts_of(&batch, pass, choice, pass == CVC_FORWARD, used);
-    *scratch_bytes = cvc_max(*scratch_bytes, total(&p));
-  }
+  for (int i = 0; i < 2; i++)
+    for (int planar = choice.planar; planar >= 0; planar--) {
+      const int used = threads_of_call[i];
+      cvc_choice way = choice;
+      way.planar = planar; /* infinite weights need the other way */
+      const cvc_conv batch = batch_of(conv, pass, way, used);
+      const parts p = parts_of(&batch, pass, way, pass == CVC_FORWARD, used);
+      *scratch_bytes = cvc_max(*scratch_bytes, total(&p));
+    }
   return CVC_OK;
 }
 
@@ -406,7 +410,7 @@ static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass, const arrays *a,
   if (conv->n == 0 && pass != CVC_BACKWARD_WEIGHT) return CVC_OK;
   if (choice.planar && padding_meets_infinity(conv, choice, pass, a->w))
     choice.planar = false;
-  const int threads = threads_of(conv, call);
+  const int threads = cvc_plan_threads(call, INT64_MAX, cvc_conv_work(conv));
   const cvc_conv batch = batch_of(conv, pass, choice, threads);
   const parts p = parts_of(&batch, pass, choice, a->residual != NULL, threads);
   cvc_scratch scratch;

@@ -63,6 +63,9 @@ int64_t cvc_conv_w_elements(const cvc_conv *conv);
 int64_t cvc_conv_y_stride(const cvc_conv *conv);
 int64_t cvc_conv_y_extent(const cvc_conv *conv);
 
+/** Operations of a pass, counting what memory takes. */
+double cvc_conv_work(const cvc_conv *conv);
+
 /** What a pass applies to its results. */
 static inline cvc_activation cvc_conv_activation(const cvc_conv *conv,
                                                  cvc_pass pass) {

@@ -116,9 +116,12 @@ static inline bool cvc_is_array(const void *array, cvc_dtype dtype,
 /**
  * Threads that a call of `tasks` tasks and about `work` operations will use:
  * never more than there are tasks, one below about 1 M operations (20 M where
- * OMP_WAIT_POLICY has waiting threads sleep).
+ * OMP_WAIT_POLICY has waiting threads sleep, fewer where a team is awake).
  */
 int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work);
+
+/** As many as that may say in any call: for scratch. */
+int cvc_most_threads(const cvc_call *call, int64_t tasks, double work);
 
 /* Operations in whose time an element is read and written: memory is slower
  * than arithmetic. */
@@ -142,6 +145,14 @@ typedef struct cvc_phase {
 cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
                                const cvc_phase *phases, int count,
                                int64_t rounds, void *context);
+
+/**
+ * Run function(context) on this thread, with others awaiting the loops that it
+ * gives out: they wake and go to sleep once. Loops outside of such a function
+ * have a team each.
+ */
+cvc_status cvc_with_team(int threads, cvc_status (*function)(void *context),
+                         void *context);
 
 /** Seconds of a clock that only goes forward. */
 double cvc_now(void);

@@ -22,10 +22,12 @@ static int64_t block_of(const cvc_lrn *lrn) {
   return cvc_ceil_div(TASK_ELEMENTS, lrn->c);
 }
 
-static int threads_of(const cvc_lrn *lrn, const cvc_call *call) {
-  const double elements = (double)lrn->pixels * (double)lrn->c;
-  return cvc_plan_threads(call, cvc_ceil_div(lrn->pixels, block_of(lrn)),
-                          2.0 * CVC_ELEMENT_WORK * elements);
+static int64_t tasks_of(const cvc_lrn *lrn) {
+  return cvc_ceil_div(lrn->pixels, block_of(lrn));
+}
+
+static double work_of(const cvc_lrn *lrn) {
+  return 2.0 * CVC_ELEMENT_WORK * (double)lrn->pixels * (double)lrn->c;
 }
 
 static void run_task(void *context, int64_t task, int thread) {
@@ -59,7 +61,8 @@ cvc_status cvc_lrn_scratch(const cvc_lrn *lrn, int threads,
   CVC_TRY(cvc_lrn_check(lrn));
   if (!scratch_bytes || threads < 0) return CVC_BAD_ARGUMENT;
   const cvc_call call = {.threads = threads};
-  *scratch_bytes = threads_of(lrn, &call) * work_bytes(lrn);
+  *scratch_bytes =
+      cvc_most_threads(&call, tasks_of(lrn), work_of(lrn)) * work_bytes(lrn);
   return CVC_OK;
 }
 
@@ -76,12 +79,12 @@ static cvc_status run(job *j, const cvc_lrn *lrn, const cvc_call *call) {
   const int64_t bytes = lrn->pixels * lrn->c * j->bytes;
   CVC_TRY(cvc_check_disjoint(j->x, bytes, j->to, bytes));
   CVC_TRY(cvc_check_disjoint(j->dy, bytes, j->to, bytes));
-  const int threads = threads_of(lrn, call);
+  const int threads = cvc_plan_threads(call, tasks_of(lrn), work_of(lrn));
   cvc_scratch scratch;
   CVC_TRY(cvc_scratch_begin(&scratch, call, threads * work_bytes(lrn)));
   j->work = scratch.memory;
-  const cvc_status status = cvc_parallel(
-      call, threads, cvc_ceil_div(lrn->pixels, j->block), run_task, j);
+  const cvc_status status =
+      cvc_parallel(call, threads, tasks_of(lrn), run_task, j);
   cvc_scratch_end(&scratch);
   return status;
 }

@@ -312,22 +312,21 @@ static job job_of(const cvc_pool *pool, bool backward) {
   return j;
 }
 
-static int threads_of(const job *j, const cvc_call *call) {
+static double work_of(const job *j) {
   const cvc_pool *pool = &j->pass.pool;
   const double taps = (double)cvc_volume(pool->kernel);
-  const double work =
+  const double plane =
       (double)cvc_volume(pool->size) + taps * (double)cvc_volume(pool->out);
-  return cvc_plan_threads(
-      call, j->tasks,
-      CVC_ELEMENT_WORK / 4 * work * (double)pool->n * (double)pool->c);
+  return CVC_ELEMENT_WORK / 4 * plane * (double)pool->n * (double)pool->c;
 }
 
 static int64_t scratch_bytes_of(const cvc_pool *pool, const cvc_call *call) {
   int64_t bytes = 0;
   for (int backward = 0; backward < 2; backward++) {
     const job j = job_of(pool, backward);
-    bytes = cvc_max(bytes, cvc_pool_axes_bytes(&j.pass) +
-                               threads_of(&j, call) * workspace_bytes(&j));
+    const int threads = cvc_most_threads(call, j.tasks, work_of(&j));
+    bytes = cvc_max(
+        bytes, cvc_pool_axes_bytes(&j.pass) + threads * workspace_bytes(&j));
   }
   return bytes;
 }
@@ -337,8 +336,8 @@ static cvc_status run(job *j, const cvc_pool *pool, const cvc_call *call) {
   CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(pool, call)));
   cvc_pool_set_axes(&j->pass, scratch.memory);
   j->workspaces = (char *)scratch.memory + cvc_pool_axes_bytes(&j->pass);
-  cvc_status status =
-      cvc_parallel(call, threads_of(j, call), j->tasks, run_task, j);
+  const int threads = cvc_plan_threads(call, j->tasks, work_of(j));
+  cvc_status status = cvc_parallel(call, threads, j->tasks, run_task, j);
   cvc_scratch_end(&scratch);
   return status;
 }

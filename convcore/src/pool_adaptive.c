@@ -165,15 +165,15 @@ static int64_t table_bytes(const job *j) {
       taps_of_image(j) * tap + pixels_to(j) * (int64_t)sizeof(ptrdiff_t), 64);
 }
 
-static int threads_of(const job *j, const cvc_call *call) {
+static double work_of(const job *j) {
   const double pixels = (double)(pixels_from(j) + pixels_to(j));
-  return cvc_plan_threads(
-      call, j->tasks,
-      CVC_ELEMENT_WORK / 2 * pixels * (double)j->pool->n * (double)j->pool->c);
+  return CVC_ELEMENT_WORK / 2 * pixels * (double)j->pool->n *
+         (double)j->pool->c;
 }
 
 static int64_t scratch_bytes_of(const job *j, const cvc_call *call) {
-  return table_bytes(j) + threads_of(j, call) * j->workspace_bytes;
+  return table_bytes(j) +
+         cvc_most_threads(call, j->tasks, work_of(j)) * j->workspace_bytes;
 }
 
 /* ------------------------------------------------------------------ checks */
@@ -220,8 +220,8 @@ static cvc_status run(const cvc_adaptive_pool *pool, bool backward,
   j.window.end = j.window.offset + taps_of_image(&j);
   j.workspaces = (char *)scratch.memory + table_bytes(&j);
   fill_table(&j);
-  const cvc_status status =
-      cvc_parallel(call, threads_of(&j, call), j.tasks, run_task, &j);
+  const int threads = cvc_plan_threads(call, j.tasks, work_of(&j));
+  const cvc_status status = cvc_parallel(call, threads, j.tasks, run_task, &j);
   cvc_scratch_end(&scratch);
   return status;
 }

@@ -24,6 +24,7 @@
  * sleep, one takes 50 us to wake. */
 #define WORK_PER_THREAD 5e5
 #define WORK_PER_SLEEPER 1e7
+#define WORK_PER_AWAKE 2e5 /* one that awaits work already */
 #define POLL_SECONDS 0.01
 #define MAX_THREADS 1024
 
@@ -49,6 +50,9 @@ static void prepare_fork(void) {}
 #endif
 
 /* ----------------------------------------------------------------- counts */
+
+typedef struct team team;
+static _Thread_local team *own_team; /* whose thread 0 this thread is */
 
 static atomic_int default_threads; /* 0: not yet asked for */
 
@@ -79,6 +83,7 @@ cvc_status cvc_set_num_threads(int threads) {
 
 /** Operations that a further thread is to have. */
 static double work_per_thread(void) {
+  if (own_team) return WORK_PER_AWAKE;
   static atomic_int sleeps; /* 1: threads do not wait asleep, 2: they do */
   int known = atomic_load_explicit(&sleeps, memory_order_relaxed);
   if (!known) {
@@ -89,13 +94,21 @@ static double work_per_thread(void) {
   return known == 2 ? WORK_PER_SLEEPER : WORK_PER_THREAD;
 }
 
-int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work) {
+static int threads_for(const cvc_call *call, int64_t tasks, double work,
+                       double least) {
   int threads =
       call && call->threads > 0 ? call->threads : cvc_get_num_threads();
   if (!cvc_has_openmp()) return 1;
   threads = (int)cvc_min(cvc_min(threads, MAX_THREADS), cvc_max(tasks, 1));
-  const double least = work_per_thread();
   return work < 2 * least ? 1 : (int)cvc_min(threads, (int64_t)(work / least));
+}
+
+int cvc_plan_threads(const cvc_call *call, int64_t tasks, double work) {
+  return threads_for(call, tasks, work, work_per_thread());
+}
+
+int cvc_most_threads(const cvc_call *call, int64_t tasks, double work) {
+  return threads_for(call, tasks, work, WORK_PER_AWAKE);
 }
 
 /* ---------------------------------------------------------- parallel loop */
@@ -105,17 +118,22 @@ typedef struct loop {
   void *context;
   const cvc_phase *phases;
   int count;
+  int threads; /* at most */
   int64_t rounds;
   /* Tasks that are taken and that have ended, of all phases and rounds. */
   atomic_int_fast64_t taken, ended;
   atomic_bool stop;
-  atomic_int left; /* threads that have no more to do */
 } loop;
 
 double cvc_now(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/** Once more nothing to do: other programs may have the CPU after a while. */
+static void wait_awake(int64_t tries) {
+  if (tries > 1000) sched_yield();
 }
 
 static bool stopped(loop *l) {
@@ -126,7 +144,7 @@ static bool stopped(loop *l) {
 static void wait_for(loop *l, int64_t tasks) {
   for (int64_t tries = 0; !stopped(l); tries++) {
     if (atomic_load_explicit(&l->ended, memory_order_acquire) >= tasks) return;
-    if (tries > 1000) sched_yield();
+    wait_awake(tries);
   }
 }
 
@@ -156,20 +174,94 @@ static void take_tasks(loop *l, int thread) {
   }
 }
 
+/* ------------------------------------------------------------------- team */
+
+/**
+ * The threads of one parallel region. Its caller, thread 0, gives out loops
+ * one after the other, which the others await awake: a region for each loop
+ * would have sleeping threads woken each time.
+ */
+struct team {
+  loop *loop;
+  /* Loops begun and ended: odd while one is open. */
+  atomic_int_fast64_t number;
+  atomic_int inside; /* threads that may look at the loop */
+  atomic_int left;   /* threads that have no more to do */
+  atomic_bool over;
+};
+
+static bool is_open(team *t) { return atomic_load(&t->number) & 1; }
+
 #if defined(_OPENMP)
+/** What the other threads do. */
+static void serve(team *t, int thread) {
+  int64_t done = 0, tries = 0; /* done: the last loop seen */
+  while (!atomic_load_explicit(&t->over, memory_order_acquire)) {
+    const int64_t number = atomic_load(&t->number);
+    if (number == done || number % 2 == 0) {
+      wait_awake(tries++);
+      continue;
+    }
+    /* The caller closes the loop, then waits until nobody is inside. */
+    atomic_fetch_add(&t->inside, 1);
+    if (atomic_load(&t->number) == number && thread < t->loop->threads)
+      take_tasks(t->loop, thread);
+    atomic_fetch_sub(&t->inside, 1);
+    done = number;
+    tries = 0;
+  }
+  atomic_fetch_add_explicit(&t->left, 1, memory_order_release);
+}
+
 /** The caller awaits the others here, awake: where OpenMP's barrier would let
  * it sleep it would come late to all that follows. */
-static void leave(loop *l, int thread, int threads) {
-  if (thread) {
-    atomic_fetch_add_explicit(&l->left, 1, memory_order_release);
-    return;
-  }
+static void dismiss(team *t, int threads) {
+  own_team = NULL;
+  atomic_store_explicit(&t->over, true, memory_order_release);
   for (int64_t tries = 0;
-       atomic_load_explicit(&l->left, memory_order_acquire) < threads - 1;
-       tries++)
-    if (tries > 1000) sched_yield();
+       atomic_load_explicit(&t->left, memory_order_acquire) < threads - 1;)
+    wait_awake(tries++);
 }
 #endif
+
+cvc_status cvc_with_team(int threads, cvc_status (*function)(void *context),
+                         void *context) {
+  cvc_status status = CVC_OK;
+#if defined(_OPENMP)
+  if (threads > 1 && !own_team) {
+    team t = {.loop = NULL};
+    prepare_fork();
+#pragma omp parallel num_threads(threads)
+    if (omp_get_thread_num()) {
+      serve(&t, omp_get_thread_num());
+    } else {
+      own_team = &t;
+      status = function(context);
+      dismiss(&t, omp_get_num_threads());
+    }
+    return status;
+  }
+#endif
+  (void)threads;
+  return function(context);
+}
+
+/** Give the loop to the team of this thread; alone where there is none, or it
+ * has one already: an interrupt may call the library. */
+static cvc_status run_loop(void *context) {
+  loop *l = context;
+  team *t = own_team;
+  if (!t || l->threads == 1 || is_open(t)) {
+    take_tasks(l, 0);
+  } else {
+    t->loop = l;
+    atomic_fetch_add(&t->number, 1);
+    take_tasks(l, 0);
+    atomic_fetch_add(&t->number, 1);
+    for (int64_t tries = 0; atomic_load(&t->inside);) wait_awake(tries++);
+  }
+  return atomic_load(&l->stop) ? CVC_INTERRUPTED : CVC_OK;
+}
 
 cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
                                const cvc_phase *phases, int count,
@@ -178,26 +270,9 @@ cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
             .context = context,
             .phases = phases,
             .count = count,
+            .threads = threads,
             .rounds = rounds};
-  atomic_init(&l.taken, 0);
-  atomic_init(&l.ended, 0);
-  atomic_init(&l.stop, false);
-  atomic_init(&l.left, 0);
-#if defined(_OPENMP)
-  if (threads > 1) {
-    prepare_fork();
-#pragma omp parallel num_threads(threads)
-    {
-      const int thread = omp_get_thread_num();
-      take_tasks(&l, thread);
-      leave(&l, thread, omp_get_num_threads());
-    }
-    return atomic_load(&l.stop) ? CVC_INTERRUPTED : CVC_OK;
-  }
-#endif
-  (void)threads;
-  take_tasks(&l, 0);
-  return atomic_load(&l.stop) ? CVC_INTERRUPTED : CVC_OK;
+  return cvc_with_team(threads, run_loop, &l);
 }
 
 typedef struct simple {
