@@ -305,13 +305,11 @@ static cvc_status run_algorithm(const cvc_conv_job *job, cvc_pass pass) {
   if (pass == CVC_BACKWARD_WEIGHT) return cvc_weight_backward(job, im2col);
   if (algorithm == CVC_WINOGRAD) return cvc_winograd_run(job, pass);
   if (job->choice.planar) return cvc_planar_run(job, pass);
-  if (pass == CVC_BACKWARD_DATA)
-    return im2col ? cvc_im2col_backward_data(job)
-                  : cvc_direct_backward_data(job);
-  return im2col && !padding_meets_infinity(job->conv, job->choice, pass,
-                                           job->packed)
-             ? cvc_im2col_forward(job)
-             : cvc_direct_forward(job);
+  if (im2col && pass == CVC_BACKWARD_DATA) return cvc_im2col_backward_data(job);
+  if (im2col &&
+      !padding_meets_infinity(job->conv, job->choice, pass, job->packed))
+    return cvc_im2col_forward(job);
+  return cvc_direct_run(job, pass);
 }
 
 /** Convert what the scratch has room for, run, convert back. */

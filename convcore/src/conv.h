@@ -188,8 +188,7 @@ typedef struct cvc_conv_job {
 
 /* conv_direct.c: forward and backward-data; conv_weight.c: backward-weight */
 int64_t cvc_direct_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
-cvc_status cvc_direct_forward(const cvc_conv_job *job);
-cvc_status cvc_direct_backward_data(const cvc_conv_job *job);
+cvc_status cvc_direct_run(const cvc_conv_job *job, cvc_pass pass);
 
 /** The outputs of a rectangle of one plane (image, output depth), all
  * channels of a group, by the calling thread; scratch of one thread. Stride 1

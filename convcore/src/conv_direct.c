@@ -9,14 +9,16 @@
  * weights after the other.
  */
 #include <stdatomic.h>
+#include <string.h>
 
 #include "conv.h"
 
 #define BLOCK_BYTES (512 * 1024) /* source per block: a part of the L2 */
-/* A target beyond the second level, where sums of few terms follow one another
- * faster than memory, has its lines requested. */
-#define REQUEST_BYTES (4 * 1024 * 1024)
-#define REQUEST_TERMS 64
+/* A target beyond the second level has its lines requested before its sums. */
+#define REQUEST_BYTES (1024 * 1024)
+#define PAGE_BYTES                                          \
+  4096 /* lines so far apart share a set of the first level \
+        */
 #define WEIGHT_BYTES (256 * 1024) /* of weights that come from further away */
 
 typedef struct direct {
@@ -35,6 +37,9 @@ typedef struct direct {
   int64_t planes, block_planes, block_rows, block_columns;
   int64_t plane_blocks, row_blocks, column_blocks;
   int64_t panels, panel_splits;
+  int64_t first_pixel; /* of the source: its number in the array */
+  bool gathers;        /* each task copies its pixels' channels */
+  int64_t most_bytes;  /* of a workspace */
   cvc_stores stores;
   bool requests_weights; /* they do not stay in the caches */
   bool weights_first;    /* and are more than a block of the source */
@@ -45,20 +50,33 @@ typedef struct direct {
 typedef struct workspace {
   ptrdiff_t *a_run, *b_run;
   cvc_region *rows, *columns;
+  char *copy; /* of the task's pixels */
 } workspace;
 
-static int64_t workspace_bytes(const cvc_conv *conv) {
+/** Elements from a gathered pixel to the next: a cache line more. */
+static int64_t gathered_step(const direct *d) {
+  return d->ch.reduced + 64 / d->bytes;
+}
+
+static int64_t tables_bytes(const cvc_conv *conv) {
   int64_t regions = 2 * (conv->kernel[1] + conv->kernel[2]) + 2;
   int64_t bytes = 2 * cvc_volume(conv->kernel) * (int64_t)sizeof(ptrdiff_t) +
                   regions * (int64_t)sizeof(cvc_region);
   return cvc_round_up(bytes, 64);
 }
 
+static int64_t workspace_bytes(const direct *d) {
+  const int64_t pixels = d->block_planes * d->block_rows * d->block_columns;
+  const int64_t copy = d->gathers ? pixels * gathered_step(d) * d->bytes : 0;
+  return tables_bytes(d->job->conv) + cvc_round_up(copy, 64);
+}
+
 static workspace workspace_of(const direct *d, int thread) {
   const cvc_conv *conv = d->job->conv;
   const int64_t taps = cvc_volume(conv->kernel);
-  char *memory = (char *)d->job->scratch + thread * workspace_bytes(conv);
-  workspace space = {.rows = (cvc_region *)memory};
+  char *memory = (char *)d->job->scratch + thread * workspace_bytes(d);
+  workspace space = {.rows = (cvc_region *)memory,
+                     .copy = memory + tables_bytes(conv)};
   space.columns = space.rows + 2 * conv->kernel[1] + 1;
   space.a_run = (ptrdiff_t *)(space.columns + 2 * conv->kernel[2] + 1);
   space.b_run = space.a_run + taps;
@@ -199,7 +217,7 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
                d->source_size[1] +
            rows[i].first * axis[1].source_step) *
               d->source_size[2] +
-          columns[j].first * axis[2].source_step;
+          columns[j].first * axis[2].source_step - d->first_pixel;
       const int64_t target_pixel =
           ((image * d->target_size[0] + axis[0].first + od * axis[0].step) *
                d->target_size[1] +
@@ -217,8 +235,50 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
     }
 }
 
+/** Copy the pixels that a block of outputs takes, one behind the other: their
+ * channels lie whole pages apart, and those of a tile would drive each other
+ * from the first level. Only of one tap. */
+static void gather(direct *d, const workspace *space, int64_t group,
+                   int64_t plane, int64_t planes, int64_t row, int64_t rows,
+                   int64_t column, int64_t columns) {
+  const cvc_axis *axis = d->axis;
+  const int64_t step = gathered_step(d);
+  const size_t bytes = (size_t)(d->ch.reduced * d->bytes);
+  char *to = space->copy;
+  for (int64_t p = plane; p < plane + planes; p++) {
+    const int64_t image = p / axis[0].count, od = p % axis[0].count;
+    const int64_t at_d = od * axis[0].source_step + axis[0].offset;
+    for (int64_t h = row; h < row + rows; h++) {
+      const int64_t at_h = h * axis[1].source_step + axis[1].offset;
+      const int64_t line =
+          ((image * d->source_size[0] + at_d) * d->source_size[1] + at_h) *
+          d->source_size[2];
+      for (int64_t w = column; w < column + columns; w++) {
+        const int64_t pixel = line + w * axis[2].source_step + axis[2].offset;
+        memcpy(to,
+               cvc_at_const(d->source,
+                            pixel * d->source_channels + group * d->ch.reduced,
+                            d->bytes),
+               bytes);
+        to += step * d->bytes;
+      }
+    }
+  }
+  d->source = space->copy;
+  d->source_channels = step;
+  d->first_pixel = (plane * rows + row) * columns + column;
+  d->source_size[0] = axis[0].count;
+  d->source_size[1] = rows;
+  d->source_size[2] = columns;
+  for (int i = 0; i < 3; i++) {
+    d->axis[i].source_step = 1;
+    d->axis[i].offset = 0;
+  }
+}
+
 static void direct_task(void *context, int64_t task, int thread) {
-  const direct *d = context;
+  direct own = *(const direct *)context;
+  direct *d = &own;
   const workspace space = workspace_of(d, thread);
   const int64_t split = task % d->panel_splits;
   task /= d->panel_splits;
@@ -237,6 +297,10 @@ static void direct_task(void *context, int64_t task, int thread) {
       &d->axis[2], column, cvc_min(column + d->block_columns, d->axis[2].count),
       space.columns);
   const int64_t plane_end = cvc_min(plane + d->block_planes, d->planes);
+  if (d->gathers)
+    gather(d, &space, group, plane, plane_end - plane, row,
+           cvc_min(d->block_rows, d->axis[1].count - row), column,
+           cvc_min(d->block_columns, d->axis[2].count - column));
   for (int64_t panel = split * d->panels / d->panel_splits;
        panel < (split + 1) * d->panels / d->panel_splits; panel++)
     for (int64_t p = plane; p < plane_end; p++)
@@ -309,24 +373,39 @@ static void set_blocks(direct *d) {
     d->panel_splits = cvc_min(d->panels, cvc_ceil_div(enough, blocks));
 }
 
+/** Whether tasks gather their pixels: those of a tile fall into one set of the
+ * first level, every output has its one tap, and panels read them again. */
+static bool gathers(const direct *d) {
+  const int64_t step = d->axis[2].source_step * d->source_channels * d->bytes;
+  if (d->ch.groups > 1 || step % PAGE_BYTES || d->panels < 2 * d->panel_splits)
+    return false;
+  for (int i = 0; i < 3; i++) {
+    const cvc_axis *a = &d->axis[i];
+    const int64_t last = a->offset + (a->count - 1) * a->source_step;
+    if (a->taps != 1 || a->offset < 0 || last >= a->source_size) return false;
+  }
+  return true;
+}
+
 static cvc_stores stores_of(const direct *d) {
-  const cvc_conv *conv = d->job->conv;
   const int64_t pixel = d->target_channels * d->bytes;
   const int64_t images = d->planes / d->axis[0].count;
   const int64_t bytes = images * cvc_volume(d->target_size) * pixel;
   const cvc_stores stores = cvc_stores_of(d->target, pixel, bytes);
-  if (stores != CVC_STORES_PLAIN) return stores;
-  return bytes >= REQUEST_BYTES &&
-                 d->ch.reduced * cvc_volume(conv->kernel) <= REQUEST_TERMS
-             ? CVC_STORES_REQUEST
-             : CVC_STORES_PLAIN;
+  if (stores != CVC_STORES_PLAIN || bytes < REQUEST_BYTES) return stores;
+  return CVC_STORES_REQUEST;
+}
+
+static bool is_empty(const direct *d) {
+  return d->planes * d->axis[0].count * d->axis[1].count * d->axis[2].count ==
+         0;
 }
 
 /** Run the correlation that d->axis describes. */
 static cvc_status run_direct(direct *d) {
-  if (d->planes * d->axis[0].count * d->axis[1].count * d->axis[2].count == 0)
-    return CVC_OK;
+  if (is_empty(d)) return CVC_OK;
   set_blocks(d);
+  d->gathers = gathers(d);
   d->stores = stores_of(d);
   const int64_t depth = d->ch.reduced * cvc_volume(d->job->conv->kernel);
   const int64_t pixels = d->block_planes * d->block_rows * d->block_columns;
@@ -340,6 +419,15 @@ static cvc_status run_direct(direct *d) {
                         d->ch.groups * d->panel_splits;
   return cvc_parallel(d->job->call, (int)cvc_min(d->job->threads, tasks), tasks,
                       direct_task, d);
+}
+
+/** Keep the largest workspace of the correlations of a pass. */
+static cvc_status measure(direct *d) {
+  if (is_empty(d)) return CVC_OK;
+  set_blocks(d);
+  d->gathers = gathers(d);
+  d->most_bytes = cvc_max(d->most_bytes, workspace_bytes(d));
+  return CVC_OK;
 }
 
 static direct direct_of(const cvc_conv_job *job, cvc_pass pass) {
@@ -363,9 +451,37 @@ static direct direct_of(const cvc_conv_job *job, cvc_pass pass) {
   return d;
 }
 
+/** Apply a function to the correlations that a pass consists of: one, or one
+ * for each remainder of the target modulo the stride. */
+static cvc_status visit(direct *d, cvc_status (*function)(direct *)) {
+  const cvc_conv *conv = d->job->conv;
+  if (is_pointwise(conv)) {
+    make_line(d, conv->n * cvc_volume(conv->size));
+    return function(d);
+  }
+  int64_t remainders[3] = {1, 1, 1};
+  for (int i = 0; i < 3 && d->pass == CVC_BACKWARD_DATA; i++)
+    remainders[i] = cvc_min(conv->stride[i], conv->size[i]);
+  for (int64_t at = 0; at < cvc_volume(remainders); at++) {
+    const int64_t remainder[3] = {at / (remainders[1] * remainders[2]),
+                                  at / remainders[2] % remainders[1],
+                                  at % remainders[2]};
+    for (int i = 0; i < 3; i++)
+      d->axis[i] = d->pass == CVC_FORWARD
+                       ? cvc_axis_forward(conv, i)
+                       : cvc_axis_backward(conv, i, remainder[i]);
+    d->planes = conv->n * d->axis[0].count;
+    CVC_TRY(function(d));
+  }
+  return CVC_OK;
+}
+
 int64_t cvc_direct_scratch(const cvc_conv *conv, cvc_pass pass, int threads) {
-  (void)pass;
-  return threads * workspace_bytes(conv);
+  const cvc_conv_job job = {.conv = conv, .threads = threads};
+  direct d = direct_of(&job, pass);
+  d.most_bytes = tables_bytes(conv); /* of a rectangle */
+  visit(&d, measure);
+  return threads * d.most_bytes;
 }
 
 void cvc_direct_rectangle(const cvc_conv_job *job, cvc_pass pass, void *scratch,
@@ -387,36 +503,7 @@ void cvc_direct_rectangle(const cvc_conv_job *job, cvc_pass pass, void *scratch,
               n_columns);
 }
 
-cvc_status cvc_direct_forward(const cvc_conv_job *job) {
-  const cvc_conv *conv = job->conv;
-  direct d = direct_of(job, CVC_FORWARD);
-  if (is_pointwise(conv)) {
-    make_line(&d, conv->n * cvc_volume(conv->size));
-    return run_direct(&d);
-  }
-  for (int i = 0; i < 3; i++) d.axis[i] = cvc_axis_forward(conv, i);
-  d.planes = conv->n * d.axis[0].count;
-  return run_direct(&d);
-}
-
-cvc_status cvc_direct_backward_data(const cvc_conv_job *job) {
-  const cvc_conv *conv = job->conv;
-  direct d = direct_of(job, CVC_BACKWARD_DATA);
-  if (is_pointwise(conv)) {
-    make_line(&d, conv->n * cvc_volume(conv->size));
-    return run_direct(&d);
-  }
-  int64_t remainders[3];
-  for (int i = 0; i < 3; i++)
-    remainders[i] = cvc_min(conv->stride[i], conv->size[i]);
-  for (int64_t at = 0; at < cvc_volume(remainders); at++) {
-    const int64_t remainder[3] = {at / (remainders[1] * remainders[2]),
-                                  at / remainders[2] % remainders[1],
-                                  at % remainders[2]};
-    for (int i = 0; i < 3; i++)
-      d.axis[i] = cvc_axis_backward(conv, i, remainder[i]);
-    d.planes = conv->n * d.axis[0].count;
-    CVC_TRY(run_direct(&d));
-  }
-  return CVC_OK;
+cvc_status cvc_direct_run(const cvc_conv_job *job, cvc_pass pass) {
+  direct d = direct_of(job, pass);
+  return visit(&d, run_direct);
 }
