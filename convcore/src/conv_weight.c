@@ -21,6 +21,7 @@
 #define LEAST_PIXELS 64          /* of a strip, and most: their sums are one */
 #define MOST_PIXELS 192          /* chain */
 #define GATHER_BYTES 2048
+#define FEW_TILES 3
 #define WAVE_BYTES (64 * 1024 * 1024) /* partials alive at a time */
 #define TASK_PRODUCTS 2.5e8           /* some milliseconds of a task */
 #define ENOUGH_TASKS 8
@@ -240,7 +241,9 @@ typedef struct strip {
   int64_t sample, samples, top, bottom;
   int64_t sum, block, first_row, end_row;
   bool accumulate;
-  request next[2]; /* dy and x of the strip that follows */
+  const char *dy;            /* of the strip: the first panel, */
+  int64_t dy_step, dy_panel; /* elements to the next pixel and panel */
+  request next[2];           /* dy and x of the strip that follows */
 } strip;
 
 /** Number of an output row within the strip. */
@@ -252,8 +255,23 @@ static int64_t rows_of(const strip *s) {
   return s->samples * s->w->out[0] * (s->bottom - s->top);
 }
 
-/** dy of the strip, by panels: its lanes beyond the channels are zeros. */
-static void pack_dy(const strip *s) {
+/** Whether dy serves as it is, where few tiles read it: the lanes beyond its
+ * channels are those of the next pixel, and their sums are dropped. Behind the
+ * last pixel there are none. */
+static bool is_read_in_place(const strip *s) {
+  const weight *w = s->w;
+  const cvc_conv *conv = w->job->conv;
+  const bool dense = w->out[0] == 1 || s->bottom - s->top == w->out[1];
+  const bool few =
+      w->panels == 1 || s->end_row - s->first_row <= FEW_TILES * w->kernels->mr;
+  const panel p = panel_of(w, s->block, panels_of(w, s->block) - 1);
+  const bool last = s->sample + s->samples == conv->n && s->bottom == w->out[1];
+  return few && dense && (!last || p.first + p.width <= conv->k);
+}
+
+/** dy of the strip by panels, [panel][pixel][nr], with zeros in the lanes
+ * beyond the channels. */
+static void pack_dy(strip *s) {
   const weight *w = s->w;
   const int64_t k = w->job->conv->k, nr = w->kernels->nr;
   const int64_t length = (s->bottom - s->top) * w->out[2];
@@ -265,6 +283,17 @@ static void pack_dy(const strip *s) {
   const size_t rest = (size_t)(last.width * w->bytes) - used;
   const int64_t panel_bytes = strip_pixels(w) * nr * w->bytes;
   char *to = s->space->dy;
+  if (is_read_in_place(s)) {
+    const int64_t pixel =
+        (s->sample * w->out[0] * w->out[1] + s->top) * w->out[2];
+    s->dy = cvc_at_const(w->job->y, pixel * k + first.first, w->bytes);
+    s->dy_step = k;
+    s->dy_panel = nr;
+    return;
+  }
+  s->dy = to;
+  s->dy_step = nr;
+  s->dy_panel = strip_pixels(w) * nr;
   for (int64_t plane = 0; plane < s->samples * w->out[0]; plane++) {
     const int64_t row = (s->sample * w->out[0] + plane) * w->out[1] + s->top;
     const char *from =
@@ -301,12 +330,13 @@ static void run_panels(strip *s, cvc_tile *tile, int64_t row, int64_t count) {
   const void *a = tile->a;
   tile->a_run = s->space->a_run;
   tile->b_run = s->space->b_run;
-  tile->b_step = tile->c_row = nr;
+  tile->b_step = s->dy_step;
+  tile->c_row = nr;
   tile->accumulate = s->accumulate;
   tile->stores = CVC_STORES_REQUEST;
   for (int64_t i = 0; i < panels_of(w, s->block); i++) {
     tile->a = a;
-    tile->b = cvc_at(s->space->dy, i * strip_pixels(w) * nr, w->bytes);
+    tile->b = cvc_at_const(s->dy, i * s->dy_panel, w->bytes);
     tile->c = cvc_at(partial_of(w, s->sum, s->block, i), row * nr, w->bytes);
     tile->columns = panel_of(w, s->block, i).width;
     set_request(s, tile);
@@ -362,7 +392,7 @@ static void run_tap(strip *s, int64_t tap, int64_t begin, int64_t end) {
     start[i] = low[i] * conv->stride[i] - conv->pad_before[i] +
                of_tap[i] * conv->dilation[i];
   }
-  const int64_t group = panel_of(w, s->block, 0).group, nr = w->kernels->nr;
+  const int64_t group = panel_of(w, s->block, 0).group;
   const int64_t bottom = cvc_min(high[1], s->bottom);
   cvc_tile tile = {.a = cvc_at_const(w->job->x,
                                      s->sample * conv->c * cvc_volume(size) +
@@ -381,10 +411,10 @@ static void run_tap(strip *s, int64_t tap, int64_t begin, int64_t end) {
               (((n * size[0] + d) * size[1] + h) * size[2] + start[2]) *
               conv->c;
           s->space->b_run[tile.runs++] =
-              (row_of(s, n, od, oh) * w->out[2] + low[2]) * nr;
+              (row_of(s, n, od, oh) * w->out[2] + low[2]) * s->dy_step;
         }
   if (w->gathers) gather(s, &tile, end - begin);
-  join_runs(s->space, &tile, nr);
+  join_runs(s->space, &tile, s->dy_step);
   run_panels(s, &tile, tap * w->ch.reduced + begin, end - begin);
 }
 
@@ -422,7 +452,7 @@ static void run_columns(strip *s) {
                  (od * w->out[1] + s->top) * w->out[2] + first, tile.length,
                  s->space->copy);
       s->space->a_run[0] = 0;
-      s->space->b_run[0] = (od * plane + first) * w->kernels->nr;
+      s->space->b_run[0] = (od * plane + first) * s->dy_step;
       run_panels(&part, &tile, 0, depth);
       part.accumulate = true;
     }
@@ -464,7 +494,7 @@ static void run_filter_rows(strip *s) {
     for (int64_t i = 0; i < tile.runs; i++) {
       const int64_t h = (s->top + i) * conv->stride[1] + r * conv->dilation[1];
       s->space->a_run[i] = h * size[1] * conv->c;
-      s->space->b_run[i] = i * w->out[2] * w->kernels->nr;
+      s->space->b_run[i] = i * w->out[2] * s->dy_step;
     }
     run_panels(s, &tile, r * row, row);
   }
