@@ -152,7 +152,9 @@ static parts parts_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
   cvc_conv_out(conv, out);
   parts p = {0};
   if (choice.planar) {
-    p.algorithm = cvc_planar_scratch(conv, pass, threads);
+    p.algorithm = pass == CVC_BACKWARD_WEIGHT
+                      ? cvc_weight_planes_scratch(conv, threads)
+                      : cvc_planar_scratch(conv, pass, threads);
     return p;
   }
   if (converts(conv, conv->c, conv->size))
@@ -302,6 +304,8 @@ static cvc_status run_algorithm(const cvc_conv_job *job, cvc_pass pass) {
   if (job->choice.linear) return cvc_linear_run(job, pass);
   if (pass == CVC_BACKWARD_WEIGHT && algorithm == CVC_WINOGRAD)
     return cvc_winograd_weight_run(job);
+  if (pass == CVC_BACKWARD_WEIGHT && job->choice.planar)
+    return cvc_weight_planes_run(job);
   if (pass == CVC_BACKWARD_WEIGHT) return cvc_weight_backward(job, im2col);
   if (algorithm == CVC_WINOGRAD) return cvc_winograd_run(job, pass);
   if (job->choice.planar) return cvc_planar_run(job, pass);
@@ -406,7 +410,8 @@ static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass, const arrays *a,
   CVC_TRY(check_arrays(conv, pass, choice, a));
   /* Without images there is nothing to write, but the sums over them. */
   if (conv->n == 0 && pass != CVC_BACKWARD_WEIGHT) return CVC_OK;
-  if (choice.planar && padding_meets_infinity(conv, choice, pass, a->w))
+  if (choice.planar && pass != CVC_BACKWARD_WEIGHT &&
+      padding_meets_infinity(conv, choice, pass, a->w))
     choice.planar = false;
   const int threads = cvc_plan_threads(call, INT64_MAX, cvc_conv_work(conv));
   const cvc_conv batch = batch_of(conv, pass, choice, threads);

@@ -200,6 +200,16 @@ void cvc_direct_rectangle(const cvc_conv_job *job, cvc_pass pass, void *scratch,
 int64_t cvc_weight_scratch(const cvc_conv *conv, int threads, bool im2col);
 cvc_status cvc_weight_backward(const cvc_conv_job *job, bool im2col);
 
+/* conv_weight_planes.c: one input channel, vectors along the pixels */
+bool cvc_weight_planes_fits(const cvc_conv *conv);
+/** Products, sums across lanes, elements that are copied. */
+typedef struct cvc_planes_work {
+  double products, totals, copied;
+} cvc_planes_work;
+cvc_planes_work cvc_weight_planes_work(const cvc_conv *conv);
+int64_t cvc_weight_planes_scratch(const cvc_conv *conv, int threads);
+cvc_status cvc_weight_planes_run(const cvc_conv_job *job);
+
 /* conv_depthwise.c: all passes */
 int64_t cvc_depthwise_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_depthwise_run(const cvc_conv_job *job, cvc_pass pass);

@@ -293,6 +293,13 @@ static double weight_cycles(const cvc_conv *conv) {
          convert_cycles(conv);
 }
 
+static double planes_weight_cycles(const cvc_conv *conv) {
+  const cvc_planes_work work = cvc_weight_planes_work(conv);
+  const double lanes = (double)cvc_kernels_of(conv->dtype)->vector_length;
+  return work.products / lanes / (FMAS_PER_CYCLE * DOTS_RATE) +
+         work.totals * TOTALS_CYCLES + work.copied * ROW_CYCLES;
+}
+
 static double winograd_weight_cycles(const cvc_conv *conv, int m) {
   const cvc_channels ch = cvc_conv_channels(conv, CVC_FORWARD);
   const double points = (double)cvc_winograd_points(conv, m);
@@ -333,6 +340,9 @@ static int options_of(const cvc_conv *conv, cvc_pass pass, option *options) {
     if (cvc_linear_fits(conv, pass))
       options[count++] = (option){{.algorithm = CVC_DIRECT, .linear = true},
                                   linear_cycles(conv, pass)};
+    if (pass == CVC_BACKWARD_WEIGHT && cvc_weight_planes_fits(conv))
+      options[count++] = (option){{.algorithm = CVC_DIRECT, .planar = true},
+                                  planes_weight_cycles(conv)};
     if (pass != CVC_BACKWARD_WEIGHT && cvc_planar_fits(conv, pass))
       options[count++] = (option){{.algorithm = CVC_DIRECT, .planar = true},
                                   planar_cycles(conv, pass)};
