@@ -111,7 +111,8 @@ static inline int64_t cvc_panel_width(int64_t produced, int64_t panel,
  *   u[group][panel][point][reduced][width]      for Winograd,
  *   w as it was given                           for planar convolution,
  *   w[k][tap][c]                                for im2col's gradient of x,
- *                                               whose panels are of [tap][c].
+ *                                               whose groups are the filter
+ *                                               rows, their panels of [s][c].
  * Both keep the panels for results that are not finite.
  */
 typedef struct cvc_packed {
@@ -215,6 +216,8 @@ int64_t cvc_depthwise_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_depthwise_run(const cvc_conv_job *job, cvc_pass pass);
 
 /* conv_im2col.c: forward and backward-data, and the matrix itself */
+/** What im2col's gradient of x is formed by: filter rows, or single taps. */
+int64_t cvc_gradient_units(const cvc_conv *conv);
 int64_t cvc_im2col_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_im2col_forward(const cvc_conv_job *job);
 cvc_status cvc_im2col_backward_data(const cvc_conv_job *job);

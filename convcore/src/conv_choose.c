@@ -16,7 +16,7 @@
 #define DIRECT_RATE 0.95
 #define WINOGRAD_RATE 0.85
 #define PLANAR_RATE 0.8  /* its vectors are not aligned */
-#define COLUMNS_RATE 0.8 /* im2col's are written, and read again */
+#define COLUMNS_RATE 0.8 /* of im2col's gradient, whose sums are short */
 #define DOTS_RATE 0.8    /* and those of linear choices: forward, backward */
 #define PRODUCT_RATE 0.85
 /* Cycles to add the lanes of a vector of sums. */
@@ -54,8 +54,8 @@
 #define ROW_CYCLES 0.25
 /* One that are not side by side. */
 #define STEP_CYCLES 1.0
-/* Adding a filter row of columns to dx. */
-#define SCATTER_ROW_CYCLES 20.0
+/* Adding a vector of a row's products to dx. */
+#define ADD_CYCLES 2.0
 /* Converting a whole array between layouts, cycles per element. */
 #define CONVERT_CYCLES 0.5
 /* Packing, cycles per vector of weights: moving, and Winograd's transform. */
@@ -162,21 +162,20 @@ static double planar_cycles(const cvc_conv *conv, cvc_pass pass) {
   return cycles + work.copied * copy + work.moved * move;
 }
 
-/** im2col's gradient of x: a product with full vectors, whose columns are then
- * added to dx a filter row at a time. */
+/** im2col's gradient of x: every output's row of dy times the taps of a filter
+ * row, added to their places. */
 static double gradient_columns_cycles(const cvc_conv *conv, cvc_pass pass) {
   const cvc_channels ch = cvc_conv_channels(conv, pass);
-  const double taps = (double)cvc_volume(conv->kernel);
-  const double pixels = (double)cvc_conv_y_elements(conv) / (double)conv->k;
-  const double row = vectors(conv, conv->kernel[2] * conv->c);
-  const double rows = taps / (double)conv->kernel[2];
+  const int64_t units = cvc_gradient_units(conv);
+  const int64_t columns = ch.produced * cvc_volume(conv->kernel) / units;
+  const double outputs = (double)cvc_conv_y_elements(conv) / (double)conv->k;
+  const double rows = outputs * (double)units;
   double cycles =
-      product_cycles(conv, pixels, (double)ch.reduced,
-                     ch.produced * cvc_volume(conv->kernel), COLUMNS_RATE) +
-      pixels * rows * (SCATTER_ROW_CYCLES + 2 * row);
+      product_cycles(conv, rows, (double)ch.reduced, columns, COLUMNS_RATE) +
+      rows * ADD_CYCLES * vectors(conv, columns);
   if (conv->weights == CVC_WEIGHTS_PLAIN)
     cycles +=
-        PACK_CYCLES * taps * (double)ch.reduced * vectors(conv, ch.produced);
+        PACK_CYCLES * (double)(units * ch.reduced) * vectors(conv, columns);
   return cycles + convert_cycles(conv);
 }
 

@@ -2,8 +2,8 @@
  * Convolution as a matrix product: the taps of a block of output pixels are
  * gathered into columns[pixel][tap][c] (im2col), then multiplied with the
  * packed weights by the tile kernel. The gradient with respect to x goes the
- * other way: a product gives the columns' gradient, which is added back to
- * the places it came from (col2im).
+ * other way: products of dy with the taps of a filter row are added to the
+ * places that those come from (col2im), without being columns first.
  */
 #include <string.h>
 
@@ -26,7 +26,7 @@ static int64_t block_of(const cvc_conv *conv) {
 }
 
 int64_t cvc_im2col_scratch(const cvc_conv *conv, cvc_pass pass, int threads) {
-  (void)pass;
+  if (pass == CVC_BACKWARD_DATA) return 0;
   return threads * cvc_round_up(block_of(conv) * depth_of(conv) *
                                     cvc_dtype_bytes(conv->dtype),
                                 64);
@@ -148,118 +148,168 @@ cvc_status cvc_im2col_forward(const cvc_conv_job *job) {
                       job->conv->n * m.ch.groups * m.blocks, forward_task, &m);
 }
 
+/** Taps that are neighbours in x: those of a filter row, or one. */
+static int64_t taps_together(const cvc_conv *conv) {
+  return conv->dilation[2] == 1 && conv->groups == 1 ? conv->kernel[2] : 1;
+}
+
+int64_t cvc_gradient_units(const cvc_conv *conv) {
+  return cvc_volume(conv->kernel) / taps_together(conv);
+}
+
 /** A strip of rows of dx of one image and group. */
 typedef struct strip {
-  int64_t begin, end; /* rows */
-  char *dx;           /* of the image, first channel of the group */
+  int64_t image, group, begin, end; /* rows */
 } strip;
 
-/** Add one row of columns, [tap][c], to the places of dx it came from;
- * origin: the position of tap 0. */
-static void scatter(const im2col *m, const strip *s, const int64_t origin[3],
-                    const void *row) {
-  const cvc_conv *conv = m->job->conv;
-  const int64_t *kernel = conv->kernel, *size = conv->size;
-  /* Taps low..high-1 of a filter row lie inside dx; without dilation and
-   * groups they are neighbours there as in the columns. */
-  const int64_t step = conv->dilation[2];
-  int64_t low = 0, high = kernel[2];
-  while (low < high && origin[2] + low * step < 0) low++;
-  while (high > low && origin[2] + (high - 1) * step >= size[2]) high--;
-  const int64_t together = step == 1 && conv->groups == 1 ? high - low : 1;
-  for (int64_t t = 0; t < kernel[0]; t++) {
-    const int64_t d = origin[0] + t * conv->dilation[0];
-    if (d < 0 || d >= size[0]) continue;
-    for (int64_t r = 0; r < kernel[1]; r++) {
-      const int64_t h = origin[1] + r * conv->dilation[1];
-      if (h < s->begin || h >= s->end) continue;
-      for (int64_t tap = low; tap < high; tap += together) {
-        const int64_t w = origin[2] + tap * step;
-        const int64_t from = ((t * kernel[1] + r) * kernel[2] + tap) * m->c;
-        void *to = cvc_at(s->dx, ((d * size[1] + h) * size[2] + w) * conv->c,
-                          m->bytes);
-        m->kernels->add(together * m->c, to, cvc_at_const(row, from, m->bytes),
-                        to);
-      }
-    }
-  }
-}
-
-/** Whether an output of this row takes a tap from rows [begin, end). */
-static bool touches(const cvc_conv *conv, const strip *s, int64_t oh) {
-  const int64_t first = oh * conv->stride[1] - conv->pad_before[1];
-  const int64_t last = first + (conv->kernel[1] - 1) * conv->dilation[1];
-  return first < s->end && last >= s->begin;
-}
-
-/** Columns of output pixels [first, first + count) of an image. */
-static void gradient_block(const im2col *m, const void *dy, int64_t group,
-                           int64_t count, void *columns) {
-  const cvc_conv_job *job = m->job;
-  for (int64_t panel = 0; panel < m->panels; panel++) {
-    const int64_t width = cvc_panel_width(m->ch.produced, panel, m->kernels);
-    const int64_t first = panel * m->kernels->nr;
-    cvc_tile tile = {
-        .a = dy,
-        .b = cvc_packed_panel(job->conv, CVC_BACKWARD_DATA, job->choice,
-                              job->packed, group, panel),
-        .a_run = &no_offset,
-        .b_run = &no_offset,
-        .runs = 1,
-        .length = m->ch.reduced,
-        .a_row = job->conv->k,
-        .a_step = 1,
-        .b_step = width,
-        .c = cvc_at(columns, first, m->bytes),
-        .c_row = m->depth,
-        .columns = (int)cvc_min(width, m->ch.produced - first)};
-    cvc_run_tiles(m->kernels, &tile, count, m->bytes);
-  }
-}
-
-/** A strip: the rows of outputs that reach it, in order, since windows
- * overlap. */
-static void backward_task(void *context, int64_t task, int thread) {
-  const im2col *m = context;
-  const cvc_conv_job *job = m->job;
-  const cvc_conv *conv = job->conv;
-  const int64_t part = task % m->strips;
-  const int64_t group = task / m->strips % m->ch.groups;
-  const int64_t image = task / m->strips / m->ch.groups;
-  const int64_t *size = conv->size;
+/** Outputs of an axis whose tap lies in [begin, end). */
+static void outputs_inside(const cvc_conv *conv, int axis, int64_t tap,
+                           int64_t begin, int64_t end, int64_t *low,
+                           int64_t *high) {
+  const int64_t stride = conv->stride[axis];
+  const int64_t at =
+      tap * conv->dilation[axis] - conv->pad_before[axis]; /* of output 0 */
   int64_t out[3];
   cvc_conv_out(conv, out);
-  strip s = {.begin = part * size[1] / m->strips,
-             .end = (part + 1) * size[1] / m->strips,
-             .dx = cvc_at(job->target,
-                          image * conv->c * cvc_volume(size) + group * m->c,
-                          m->bytes)};
-  for (int64_t d = 0; d < size[0]; d++)
-    for (int64_t i = s.begin * size[2]; i < s.end * size[2]; i++)
-      memset(cvc_at(s.dx, (d * size[1] * size[2] + i) * conv->c, m->bytes), 0,
-             (size_t)(m->c * m->bytes));
-  char *columns = columns_of(m, thread);
-  /* All rows are one where a strip has the whole image. */
-  const int64_t joined = m->strips == 1 ? out[0] * out[1] : 1;
-  for (int64_t row = 0; row < out[0] * out[1]; row += joined) {
-    if (joined == 1 && !touches(conv, &s, row % out[1])) continue;
-    for (int64_t first = 0; first < joined * out[2]; first += m->block) {
-      const int64_t count = cvc_min(m->block, joined * out[2] - first);
-      const int64_t pixel = row * out[2] + first;
-      gradient_block(m,
-                     cvc_at_const(job->y,
-                                  (image * m->pixels + pixel) * conv->k +
-                                      group * m->ch.reduced,
-                                  m->bytes),
-                     group, count, columns);
-      for (int64_t i = 0; i < count; i++) {
-        const int64_t at = pixel + i, line = at / out[2];
-        const int64_t origin[3] = {
-            line / out[1] * conv->stride[0] - conv->pad_before[0],
-            line % out[1] * conv->stride[1] - conv->pad_before[1],
-            at % out[2] * conv->stride[2] - conv->pad_before[2]};
-        scatter(m, &s, origin, cvc_at(columns, i * m->depth, m->bytes));
-      }
+  *low = cvc_min(cvc_ceil_div(cvc_max(begin - at, 0), stride), out[axis]);
+  *high = cvc_min(cvc_ceil_div(cvc_max(end - at, 0), stride), out[axis]);
+  *high = cvc_max(*low, *high);
+}
+
+/** What of the outputs of one depth adds to dx at the taps that are together
+ * from `tap` on, of one panel. */
+typedef struct addition {
+  const im2col *m;
+  const cvc_conv *conv;
+  int64_t out[3], first, end; /* columns of a window in this panel */
+  int64_t tap, dy, dx;        /* along w; pixels of output and x (row, 0) */
+  const char *b;
+  int64_t width;
+} addition;
+
+/** Position along w of the first tap of an output's window. */
+static int64_t window_at(const addition *a, int64_t ow) {
+  return ow * a->conv->stride[2] + a->tap * a->conv->dilation[2] -
+         a->conv->pad_before[2];
+}
+
+/** Outputs whose windows do not overlap: `rows` from (row, ow) on, each `down`
+ * rows and `across` columns further; those of dx begin at row h. */
+static void add_rows(const addition *a, int64_t group, int64_t row, int64_t h,
+                     int64_t ow, int64_t rows, int64_t down, int64_t across) {
+  const im2col *m = a->m;
+  const cvc_conv *conv = a->conv;
+  const int64_t w = window_at(a, ow), in_row = conv->size[2];
+  const int64_t first = cvc_max(-w * m->c, a->first);
+  const int64_t end = cvc_min((in_row - w) * m->c, a->end);
+  if (first >= end) return;
+  cvc_tile tile = {
+      .a = cvc_at_const(
+          m->job->y,
+          (a->dy + row * a->out[2] + ow) * conv->k + group * m->ch.reduced,
+          m->bytes),
+      .b = a->b + (first - a->first) * m->bytes,
+      .a_run = &no_offset,
+      .b_run = &no_offset,
+      .runs = 1,
+      .length = m->ch.reduced,
+      .a_row = (down * a->out[2] + across) * conv->k,
+      .a_step = 1,
+      .b_step = a->width,
+      .c = cvc_at(m->job->target,
+                  (a->dx + h * in_row + w) * conv->c + group * m->c + first,
+                  m->bytes),
+      .c_row = (down * conv->stride[1] * in_row + across * conv->stride[2]) *
+               conv->c,
+      .columns = (int)(end - first),
+      .accumulate = true};
+  cvc_run_tiles(m->kernels, &tile, rows, m->bytes);
+}
+
+/** Rows [low, high) of outputs, the first of them at row h of dx. */
+static void add_plane(const addition *a, int64_t group, int64_t low,
+                      int64_t high, int64_t h) {
+  const cvc_conv *conv = a->conv;
+  const int64_t together = taps_together(conv), mr = a->m->kernels->mr;
+  /* So far apart windows do not overlap; outputs between whole windows. */
+  const int64_t apart = cvc_ceil_div(together, conv->stride[2]);
+  int64_t begin = 0, end = a->out[2];
+  while (begin < end && window_at(a, begin) < 0) begin++;
+  while (end > begin && window_at(a, end - 1) + together > conv->size[2]) end--;
+  const bool across = (end - begin) / apart >= mr;
+  if (!across) begin = end = a->out[2];
+  for (int64_t ow = 0; ow < begin; ow++)
+    add_rows(a, group, low, h, ow, high - low, 1, 0);
+  for (int64_t row = low; row < high && across; row++)
+    for (int64_t i = 0; i < apart && begin + i < end; i++)
+      add_rows(a, group, row, h + (row - low) * conv->stride[1], begin + i,
+               cvc_ceil_div(end - begin - i, apart), 0, apart);
+  for (int64_t ow = end; ow < a->out[2]; ow++)
+    add_rows(a, group, low, h, ow, high - low, 1, 0);
+}
+
+/** The same at depth od, panel by panel. */
+static void add_depth(const im2col *m, const strip *at, const int64_t tap[3],
+                      int64_t od, int64_t low, int64_t high) {
+  const cvc_conv *conv = m->job->conv;
+  const int64_t *size = conv->size, *kernel = conv->kernel;
+  const int64_t together = taps_together(conv), nr = m->kernels->nr;
+  const int64_t unit =
+      ((tap[0] * kernel[1] + tap[1]) * kernel[2] + tap[2]) / together;
+  const int64_t d =
+      od * conv->stride[0] + tap[0] * conv->dilation[0] - conv->pad_before[0];
+  const int64_t h =
+      low * conv->stride[1] + tap[1] * conv->dilation[1] - conv->pad_before[1];
+  addition a = {.m = m, .conv = conv, .tap = tap[2]};
+  cvc_conv_out(conv, a.out);
+  a.dy = (at->image * a.out[0] + od) * a.out[1] * a.out[2];
+  a.dx = (at->image * size[0] + d) * size[1] * size[2];
+  for (int64_t panel = 0; panel < m->panels; panel++) {
+    a.b = cvc_packed_panel(conv, CVC_BACKWARD_DATA, m->job->choice,
+                           m->job->packed,
+                           at->group * cvc_gradient_units(conv) + unit, panel);
+    a.width = cvc_panel_width(m->ch.produced, panel, m->kernels);
+    a.first = panel * nr;
+    a.end = cvc_min(a.first + a.width, together * m->c);
+    add_plane(&a, at->group, low, high, h);
+  }
+}
+
+static void clear(const im2col *m, const strip *s) {
+  const cvc_conv *conv = m->job->conv;
+  const int64_t *size = conv->size;
+  const size_t bytes = (size_t)(m->c * m->bytes);
+  for (int64_t d = 0; d < size[0]; d++) {
+    const int64_t plane = (s->image * size[0] + d) * size[1];
+    for (int64_t i = s->begin * size[2]; i < s->end * size[2]; i++)
+      memset(
+          cvc_at(m->job->target,
+                 (plane * size[2] + i) * conv->c + s->group * m->c, m->bytes),
+          0, bytes);
+  }
+}
+
+/** The rows of a strip, from the outputs that reach it. */
+static void backward_task(void *context, int64_t task, int thread) {
+  (void)thread;
+  const im2col *m = context;
+  const cvc_conv *conv = m->job->conv;
+  const int64_t part = task % m->strips, *kernel = conv->kernel;
+  const strip s = {.image = task / m->strips / conv->groups,
+                   .group = task / m->strips % conv->groups,
+                   .begin = part * conv->size[1] / m->strips,
+                   .end = (part + 1) * conv->size[1] / m->strips};
+  clear(m, &s);
+  int64_t tap[3];
+  for (tap[0] = 0; tap[0] < kernel[0]; tap[0]++) {
+    int64_t d_low, d_high, low, high;
+    outputs_inside(conv, 0, tap[0], 0, conv->size[0], &d_low, &d_high);
+    for (tap[1] = 0; tap[1] < kernel[1]; tap[1]++) {
+      outputs_inside(conv, 1, tap[1], s.begin, s.end, &low, &high);
+      if (low == high) continue;
+      for (tap[2] = 0; tap[2] < kernel[2]; tap[2] += taps_together(conv))
+        for (int64_t od = d_low; od < d_high; od++)
+          add_depth(m, &s, tap, od, low, high);
     }
   }
 }
@@ -267,5 +317,6 @@ static void backward_task(void *context, int64_t task, int thread) {
 cvc_status cvc_im2col_backward_data(const cvc_conv_job *job) {
   im2col m = im2col_of(job, CVC_BACKWARD_DATA);
   return cvc_parallel(job->call, job->threads,
-                      job->conv->n * m.ch.groups * m.strips, backward_task, &m);
+                      job->conv->n * job->conv->groups * m.strips,
+                      backward_task, &m);
 }

@@ -8,7 +8,8 @@
 enum { HEADER_BYTES = 64 };
 _Static_assert(sizeof(cvc_packed) <= HEADER_BYTES, "header length");
 
-/** im2col's gradient of x: the columns [tap][c] are the produced channels. */
+/** im2col's gradient of x: those of a filter row's [s][c] are the channels that
+ * it produces; each row is a group of its own. */
 static bool gradient_columns(cvc_pass pass, cvc_choice choice) {
   return choice.algorithm == CVC_IM2COL && pass == CVC_BACKWARD_DATA;
 }
@@ -18,7 +19,11 @@ cvc_channels cvc_packed_channels(const cvc_conv *conv, cvc_pass pass,
   if (choice.depthwise)
     return (cvc_channels){.reduced = 1, .produced = conv->c, .groups = 1};
   cvc_channels ch = cvc_conv_channels(conv, pass);
-  if (gradient_columns(pass, choice)) ch.produced *= cvc_volume(conv->kernel);
+  if (gradient_columns(pass, choice)) {
+    const int64_t units = cvc_gradient_units(conv);
+    ch.produced *= cvc_volume(conv->kernel) / units;
+    ch.groups *= units;
+  }
   return ch;
 }
 
@@ -116,8 +121,9 @@ typedef struct pack_job {
   void *packed;
   int64_t panels, parts; /* of a group; of a panel */
   int64_t taps;
+  int64_t units; /* groups that are parts of a group of the convolution */
   /* Strides of w, in elements. */
-  int64_t group_stride, produced_stride, reduced_stride;
+  int64_t group_stride, unit_stride, produced_stride, reduced_stride;
 } pack_job;
 
 /** Where one panel's weights are read and written. */
@@ -137,7 +143,9 @@ static pack_panel panel_at(const pack_job *p, int64_t group, int64_t panel) {
   if (p->choice.depthwise)
     first = cvc_max(cvc_min(first, ch.produced - full), 0);
   const int64_t width = cvc_min(full, cvc_round_up(ch.produced - first, lanes));
-  const int64_t at = group * p->group_stride + first * p->produced_stride;
+  const int64_t at = group / p->units * p->group_stride +
+                     group % p->units * p->unit_stride +
+                     first * p->produced_stride;
   return (pack_panel){.group = group,
                       .panel = panel,
                       .columns = cvc_min(width, ch.produced - first),
@@ -216,6 +224,7 @@ static pack_job job_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
       .panels = cvc_ceil_div(ch.produced, panel_columns(conv, choice)),
       .parts = cvc_ceil_div(ch.reduced, TASK_CHANNELS),
       .taps = taps,
+      .units = 1,
       .group_stride = k * c * taps,
       .produced_stride = pass == CVC_FORWARD ? c * taps : taps,
       .reduced_stride = pass == CVC_FORWARD ? taps : c * taps};
@@ -256,8 +265,10 @@ cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
     CVC_TRY(cvc_transpose(conv->dtype, conv->k, c, cvc_volume(conv->kernel), w,
                           by_tap, call));
     job.w = by_tap;
-    job.group_stride = k * ch.produced;
-    job.reduced_stride = ch.produced;
+    job.units = cvc_gradient_units(conv);
+    job.unit_stride = ch.produced;
+    job.reduced_stride = job.units * ch.produced;
+    job.group_stride = k * job.reduced_stride;
   }
   const int64_t tasks = ch.groups * job.panels * job.parts;
   const double work =
