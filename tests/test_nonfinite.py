@@ -6,7 +6,7 @@ results that share a tile or a vector with its own.
 
 import numpy as np
 import pytest
-from ways import CLASSES, WAYS
+from ways import CLASSES, DIFFERENTIABLE, WAYS
 
 from convcore import reference
 
@@ -51,7 +51,7 @@ def test_forward(way, where, activation, rng):
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @spoiled
-@ways
+@pytest.mark.parametrize("way", DIFFERENTIABLE, ids=str)
 def test_backward(way, where, rng):
     """Here "x" are both tensors, dy and x."""
     x, w, _ = way.row.arrays(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from table import Row, conv
@@ -23,6 +24,7 @@ LIMITS = {
     "F(2x2, 3x3)": 1e-6,
     "F(4x4, 3x3)": 3e-6,
     "F(4, 3)": 3e-6,
+    "F(3x3, 4x4)": 3e-6,
     "F(2x2, 5x5)": 3e-6,
     "F(2, 5)": 3e-6,
     "F(4x4, 5x5)": 2e-5,
@@ -42,10 +44,10 @@ class Way:
         layout = "last" if self.last else "first"
         return f"{self.row}-{self.algorithm}-{layout}-{self.precision}"
 
-    def applies(self) -> bool:
-        """Whether the algorithm can do this convolution."""
+    def applies(self, direction="forward") -> bool:
+        """Whether the algorithm can do this convolution, or this gradient of it."""
         try:
-            return bool(self._explain("forward"))
+            return bool(self._explain(direction))
         except ValueError:
             return False
 
@@ -60,7 +62,8 @@ class Way:
             return f"{algorithm} {'planar' if planar else 'linear'}"
         if not m:
             return algorithm
-        taps = [str(r) for r in self.row.shapes[1][2:] if r > 1]
+        step = self.row.arguments.get("stride", 1)
+        taps = [str(ceil(r / step)) for r in self.row.shapes[1][2:] if r > 1]
         return f"F({'x'.join([str(m)] * len(taps))}, {'x'.join(taps)})"
 
     def forward(self, x, weight, bias, **arguments):
@@ -111,7 +114,11 @@ ROWS = [
     conv(2, 1, 33, 17, 2, 3, padding=1),  # so small that a tile of 2x2 is best
     conv(2, 2, 17, 33, (9, 10), 5, padding=2),
     conv(2, 1, 1, 6, (14, 15), 5, padding=2),
+    conv(2, 2, 1, 6, (28, 29), 5, padding=2),
     conv(2, 1, 3, 17, (20, 19), 7, stride=2, padding=3),
+    conv(2, 2, 17, 33, (9, 10), 4, padding=1),
+    conv(2, 2, 20, 33, (19, 22), 5, stride=2, padding=2),
+    conv(2, 1, 3, 20, (40, 43), 11, stride=4, padding=2),
     conv(2, 1, 20, 12, (6, 5), 1),
     conv(2, 30, 40, 33, 1, 1),  # a linear layer
     conv(2, 2, 20, 40, 6, 1, stride=2, padding=1),
@@ -138,3 +145,5 @@ WAYS = [
     )
     if way.applies()
 ]
+# Winograd of strided filters, or of 4 taps, has no gradients.
+DIFFERENTIABLE = [way for way in WAYS if way.applies("backward_data")]

@@ -245,12 +245,13 @@ bool cvc_linear_fits(const cvc_conv *conv, cvc_pass pass);
 int64_t cvc_linear_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_linear_run(const cvc_conv_job *job, cvc_pass pass);
 
-/* conv_winograd.c: forward and backward-data, stride 1 */
-int64_t cvc_winograd_points(const cvc_conv *conv, int m);
-/** Tiles of all images, and the blocks they are cut into. */
-void cvc_winograd_blocks(const cvc_conv *conv, cvc_pass pass, int m,
-                         int64_t *tiles, int64_t *blocks);
-/** Elements of u. */
+/* conv_winograd.c: forward, and backward-data of stride 1 */
+typedef struct cvc_winograd_size {
+  int64_t points, tiles, blocks; /* of a tile; of all images; of tiles */
+  int64_t channels, depth; /* that are transformed at a time; of a product */
+} cvc_winograd_size;
+cvc_winograd_size cvc_winograd_sizes(const cvc_conv *conv, cvc_pass pass,
+                                     int m);
 int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m);
 /** u of reduced channels c..c+count-1 of a panel, from their filters
  * w[c][tap][width]. */

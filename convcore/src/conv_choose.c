@@ -63,31 +63,35 @@
 #define FILTER_CYCLES 6.0
 
 /** Winograd tiles that exist, for filters of r taps on both axes (or on w
- * alone), with the class of their error. */
+ * alone), with the class of their error. Of a strided filter every stride-th
+ * tap counts. */
 static const struct {
   int64_t r;
   int m;
   cvc_precision precision;
 } tiles[] = {
-    {3, 4, CVC_HIGHEST},
-    {3, 2, CVC_HIGHEST},
-    {5, 2, CVC_HIGHEST},
-    {5, 4, CVC_HIGH},
+    {3, 4, CVC_HIGHEST}, {3, 2, CVC_HIGHEST}, {5, 2, CVC_HIGHEST},
+    {4, 3, CVC_HIGHEST}, {5, 4, CVC_HIGH},
 };
 enum { TILES = sizeof tiles / sizeof tiles[0] };
 
 /** Tile `i` can do this convolution. */
-static bool tile_fits(const cvc_conv *conv, int i) {
-  const bool line = conv->kernel[1] == 1;
-  if (conv->size[0] != 1 || conv->kernel[0] != 1) return false;
+static bool tile_fits(const cvc_conv *conv, cvc_pass pass, int i) {
+  const int64_t *kernel = conv->kernel, *stride = conv->stride;
+  const bool strided = stride[1] > 1 || stride[2] > 1;
+  if (conv->size[0] != 1 || kernel[0] != 1) return false;
   for (int axis = 0; axis < 3; axis++)
-    if (conv->stride[axis] != 1 || conv->dilation[axis] != 1) return false;
-  if (conv->pad_before[0] || conv->pad_after[0]) return false;
-  if (conv->kernel[2] != tiles[i].r) return false;
-  if (!line && conv->kernel[1] != tiles[i].r) return false;
+    if (conv->dilation[axis] != 1) return false;
+  if (conv->pad_before[0] || conv->pad_after[0] || stride[0] != 1) return false;
+  if (strided && (pass != CVC_FORWARD || conv->groups > 1)) return false;
+  if (tiles[i].precision > conv->precision) return false;
+  /* Kernels for gradients exist for 3 and 5 taps. */
+  if (pass != CVC_FORWARD && tiles[i].r % 2 == 0) return false;
+  if (cvc_ceil_div(kernel[2], stride[2]) != tiles[i].r) return false;
   /* Kernels exist for lines of 6 points: F(4, 3) and F(2, 5). */
-  if (line && tiles[i].r + tiles[i].m - 1 != 6) return false;
-  return tiles[i].precision <= conv->precision;
+  if (kernel[1] == 1)
+    return !strided && tiles[i].r % 2 && tiles[i].r + tiles[i].m - 1 == 6;
+  return cvc_ceil_div(kernel[1], stride[1]) == tiles[i].r;
 }
 
 static double larger(double a, double b) { return a > b ? a : b; }
@@ -235,31 +239,29 @@ static double direct_cycles(const cvc_conv *conv, cvc_pass pass) {
 
 static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   const cvc_channels ch = cvc_conv_channels(conv, pass);
-  const double groups = (double)ch.groups;
-  const double points = (double)cvc_winograd_points(conv, m);
-  int64_t blocks, count;
-  cvc_winograd_blocks(conv, pass, m, &count, &blocks);
-  const double weights =
-      points * (double)ch.reduced * groups * vectors(conv, ch.produced);
-  const double vector_bytes =
-      (double)(cvc_kernels_of(conv->dtype)->vector_length *
-               cvc_dtype_bytes(conv->dtype));
-  const int64_t whole = cvc_round_up(
-      ch.produced, cvc_kernels_of(conv->dtype)->vector_length); /* m's rows */
+  const cvc_winograd_size size = cvc_winograd_sizes(conv, pass, m);
+  const int64_t lanes = cvc_kernels_of(conv->dtype)->vector_length;
+  const double groups = (double)ch.groups, points = (double)size.points;
+  const double tiles = (double)size.tiles, depth = (double)size.depth;
+  const double weights = points * depth * groups * vectors(conv, ch.produced);
+  const double vector_bytes = (double)(lanes * cvc_dtype_bytes(conv->dtype));
+  const int64_t whole = cvc_round_up(ch.produced, lanes); /* m's rows */
   double cycles =
       larger(groups * points *
-                 product_cycles(conv, (double)count, (double)ch.reduced, whole,
-                                WINOGRAD_RATE),
-             stream_cycles(weights * vector_bytes, (double)blocks));
-  cycles += (double)count * groups * points *
-            (INPUT_CYCLES * vectors(conv, ch.reduced) +
+                 product_cycles(conv, tiles, depth, whole, WINOGRAD_RATE),
+             stream_cycles(weights * vector_bytes, (double)size.blocks));
+  const double inputs =
+      depth / (double)size.channels; /* transforms of a tile */
+  cycles += tiles * groups * points *
+            (INPUT_CYCLES * inputs * vectors(conv, size.channels) +
              OUTPUT_CYCLES * vectors(conv, ch.produced));
-  const int64_t lanes = cvc_kernels_of(conv->dtype)->vector_length;
-  const int few = (ch.reduced < lanes) + (ch.produced < lanes);
-  cycles += (double)count * groups * few * FEW_CYCLES;
+  const double few =
+      (size.channels < lanes ? inputs : 0) + (ch.produced < lanes ? 1 : 0);
+  cycles += tiles * groups * few * FEW_CYCLES;
   if (conv->weights == CVC_WEIGHTS_PLAIN)
     cycles += FILTER_CYCLES * weights +
-              PACK_CYCLES * weights / points * (double)cvc_volume(conv->kernel);
+              PACK_CYCLES * groups * (double)ch.reduced *
+                  vectors(conv, ch.produced) * (double)cvc_volume(conv->kernel);
   return cycles + convert_cycles(conv);
 }
 
@@ -301,14 +303,13 @@ static double planes_weight_cycles(const cvc_conv *conv) {
 
 static double winograd_weight_cycles(const cvc_conv *conv, int m) {
   const cvc_channels ch = cvc_conv_channels(conv, CVC_FORWARD);
-  const double points = (double)cvc_winograd_points(conv, m);
-  int64_t tiles, blocks;
-  cvc_winograd_blocks(conv, CVC_FORWARD, m, &tiles, &blocks);
-  const double product = product_cycles(
-      conv, (double)ch.produced, (double)tiles, ch.reduced, WINOGRAD_RATE);
+  const cvc_winograd_size size = cvc_winograd_sizes(conv, CVC_FORWARD, m);
+  const double points = (double)size.points, tiles = (double)size.tiles;
+  const double product = product_cycles(conv, (double)ch.produced, tiles,
+                                        ch.reduced, WINOGRAD_RATE);
   const double transforms =
-      (double)tiles * (INPUT_CYCLES * vectors(conv, ch.reduced) +
-                       OUTPUT_CYCLES * vectors(conv, ch.produced)) +
+      tiles * (INPUT_CYCLES * vectors(conv, ch.reduced) +
+               OUTPUT_CYCLES * vectors(conv, ch.produced)) +
       (double)ch.produced * vectors(conv, ch.reduced) * STORE_CYCLES;
   return (double)ch.groups * points * (product + transforms) +
          convert_cycles(conv);
@@ -356,7 +357,7 @@ static int options_of(const cvc_conv *conv, cvc_pass pass, option *options) {
   if (named == CVC_DIRECT || (named == CVC_AUTO && conv->dtype == CVC_F64))
     return count;
   for (int i = 0; i < TILES; i++)
-    if (tile_fits(conv, i))
+    if (tile_fits(conv, pass, i))
       options[count++] =
           (option){{.algorithm = CVC_WINOGRAD, .m = tiles[i].m},
                    pass == CVC_BACKWARD_WEIGHT

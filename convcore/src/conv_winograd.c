@@ -1,9 +1,11 @@
 /**
- * Winograd convolution, stride 1: forward, and the gradient with respect to x
- * as a forward pass with turned filters. A block of tiles is transformed into
- * v[point][tile][c], multiplied point by point with the transformed weights
- * u[panel][point][c][width] into m[point][tile][k], and transformed back with
- * bias, residual and activation.
+ * Winograd convolution: forward, and the gradient with respect to x as a
+ * forward pass with turned filters, of stride 1. A forward pass of another
+ * stride is one of stride 1 whose input channels are those of stride x stride
+ * pixels, with the filter's taps shared out among them. A block of tiles is
+ * transformed into v[point][tile][c], multiplied point by point with the
+ * transformed weights u[panel][point][c][width] into m[point][tile][k], and
+ * transformed back with bias, residual and activation.
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -17,6 +19,8 @@
 #define MOST_TILES 112
 #define STREAM_BYTES (16 * 1024 * 1024)
 
+enum { MOST_TAPS = 25, PANEL_BYTES = 128 }; /* of a filter; of their columns */
+
 typedef struct winograd {
   const cvc_conv_job *job;
   cvc_pass pass;
@@ -25,9 +29,11 @@ typedef struct winograd {
   int64_t bytes;
   /* Along h and w: points, outputs and filter taps of a tile; sizes; source
    * index of the first tap of output 0; tiles. */
-  int n[2], m[2], r[2];
+  int n[2], m[2], r[2], s[2]; /* r: of the filter's taps, every s-th */
   int64_t source[2], target[2], origin[2], tiles[2];
   int64_t source_channels, target_channels;
+  /* Channels of s[1] pixels side by side; of s[0] such rows: the terms. */
+  int64_t channels, depth;
   int64_t points, panels, total; /* total: tiles of all images */
   int64_t block, blocks;         /* tiles of a block; blocks */
   int64_t parts;                 /* of a block that threads share */
@@ -39,17 +45,12 @@ typedef struct winograd {
 
 static void set_tile(winograd *g, const cvc_conv *conv, int m) {
   for (int i = 0; i < 2; i++) {
-    g->r[i] = (int)conv->kernel[i + 1];
+    g->s[i] = (int)conv->stride[i + 1];
+    g->r[i] = (int)cvc_ceil_div(conv->kernel[i + 1], g->s[i]);
     g->m[i] = g->r[i] == 1 ? 1 : m;
     g->n[i] = g->m[i] + g->r[i] - 1;
   }
   g->points = g->n[0] * g->n[1];
-}
-
-int64_t cvc_winograd_points(const cvc_conv *conv, int m) {
-  winograd g;
-  set_tile(&g, conv, m);
-  return g.points;
 }
 
 static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
@@ -71,12 +72,17 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
   }
   g.source_channels = g.ch.reduced * conv->groups;
   g.target_channels = forward ? cvc_conv_y_stride(conv) : conv->c;
+  g.channels = g.ch.reduced * g.s[1];
+  g.depth = g.channels * g.s[0];
   g.panels = cvc_panels(g.ch.produced, g.kernels);
   g.total = conv->n * g.tiles[0] * g.tiles[1];
-  g.v_row = cvc_round_up(g.ch.reduced, g.kernels->vector_length);
+  /* The last pixels may be less than a vector. */
+  const int64_t vector = g.kernels->vector_length;
+  g.v_row =
+      cvc_round_up(g.depth - g.channels + cvc_max(g.channels, vector), vector);
   g.m_row = cvc_round_up(g.ch.produced, g.kernels->vector_length);
   const int64_t tile_bytes = g.points * (g.v_row + g.m_row) * g.bytes;
-  const int64_t weight_bytes = g.points * g.ch.reduced * g.m_row * g.bytes;
+  const int64_t weight_bytes = g.points * g.depth * g.m_row * g.bytes;
   const int64_t least = LEAST_TILES * (weight_bytes > CACHE_BYTES ? 2 : 1);
   const int64_t most =
       cvc_max(cvc_min(CACHE_BYTES / 2 / tile_bytes, MOST_TILES), least);
@@ -95,24 +101,27 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
   return g;
 }
 
-void cvc_winograd_blocks(const cvc_conv *conv, cvc_pass pass, int m,
-                         int64_t *tiles, int64_t *blocks) {
+cvc_winograd_size cvc_winograd_sizes(const cvc_conv *conv, cvc_pass pass,
+                                     int m) {
   const winograd g = winograd_of(conv, pass, m, 1);
-  *tiles = g.total;
-  *blocks = g.blocks;
+  return (cvc_winograd_size){.points = g.points,
+                             .tiles = g.total,
+                             .blocks = g.blocks,
+                             .channels = g.channels,
+                             .depth = g.depth};
 }
 
 /* ------------------------------------------------------------- weights */
 
 /** Elements between points of a panel: a cache line more, as for v and m. */
 static int64_t u_point(const winograd *g, int64_t width) {
-  return g->ch.reduced * width + 64 / g->bytes;
+  return g->depth * width + 64 / g->bytes;
 }
 
 static int64_t u_offset(const winograd *g, int64_t group, int64_t panel) {
   const int64_t panels = group * g->panels + panel; /* before it */
   const int64_t columns = group * g->m_row + panel * g->kernels->nr;
-  return g->points * (g->ch.reduced * columns + panels * (64 / g->bytes));
+  return g->points * (g->depth * columns + panels * (64 / g->bytes));
 }
 
 int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m) {
@@ -120,12 +129,29 @@ int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m) {
   return u_offset(&g, conv->groups, 0);
 }
 
+/** Every s-th tap of a filter, from (p, q) on, of `width` columns; 0 where the
+ * filter has none. */
+static void take_taps(const winograd *g, const cvc_conv *conv, int64_t p,
+                      int64_t q, int64_t width, const void *w, char *taps) {
+  const size_t bytes = (size_t)(width * g->bytes);
+  for (int64_t i = p; i < g->r[0] * g->s[0]; i += g->s[0])
+    for (int64_t j = q; j < g->r[1] * g->s[1]; j += g->s[1], taps += bytes) {
+      if (i < conv->kernel[1] && j < conv->kernel[2])
+        memcpy(taps,
+               cvc_at_const(w, (i * conv->kernel[2] + j) * width, g->bytes),
+               bytes);
+      else
+        memset(taps, 0, bytes);
+    }
+}
+
 void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
                        int64_t group, int64_t panel, int64_t c, int64_t count,
                        const void *w, void *points) {
   const winograd g = winograd_of(conv, pass, m, 1);
   const int64_t width = cvc_panel_width(g.ch.produced, panel, g.kernels);
-  const int64_t taps = g.r[0] * g.r[1];
+  const int64_t taps = conv->kernel[1] * conv->kernel[2];
+  _Alignas(64) char taken[MOST_TAPS * PANEL_BYTES];
   cvc_winograd_filter filter = {.nh = g.n[0],
                                 .nw = g.n[1],
                                 .rw = g.r[1],
@@ -134,12 +160,20 @@ void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
                                 .u_point = u_point(&g, width)};
   const int64_t bytes = u_offset(&g, conv->groups, 0) * g.bytes;
   if (bytes >= STREAM_BYTES) filter.stores = CVC_STORES_STREAM;
-  for (int64_t i = 0; i < count; i++) {
-    filter.w = cvc_at_const(w, i * taps * width, g.bytes);
-    filter.u =
-        cvc_at(points, u_offset(&g, group, panel) + (c + i) * width, g.bytes);
-    g.kernels->winograd_filter(&filter);
-  }
+  for (int64_t i = 0; i < count; i++)
+    for (int64_t part = 0; part < g.s[0] * g.s[1]; part++) {
+      filter.w = cvc_at_const(w, i * taps * width, g.bytes);
+      if (g.s[0] * g.s[1] > 1) {
+        take_taps(&g, conv, part / g.s[1], part % g.s[1], width, filter.w,
+                  taken);
+        filter.w = taken;
+      }
+      filter.u = cvc_at(
+          points,
+          u_offset(&g, group, panel) + (part * g.ch.reduced + c + i) * width,
+          g.bytes);
+      g.kernels->winograd_filter(&filter);
+    }
   /* What was written past the caches is seen before the task's end is. */
   if (filter.stores == CVC_STORES_STREAM)
     atomic_thread_fence(memory_order_seq_cst);
@@ -165,35 +199,62 @@ typedef struct block {
   void *v, *m;
 } block;
 
-/** v of tiles [begin, end) of the block; `zeros` stands for the padding. */
+/** Per-thread memory of the input transform. */
+typedef struct margin {
+  void *zeros;  /* of all channels: what lies outside */
+  char *pixels; /* [n*n][channels]: what does in part */
+} margin;
+
+/** Channels of s[1] pixels of source row `row` from column w on. */
+static const void *source_at(const winograd *g, const void *source, int64_t row,
+                             int64_t w, int64_t first_channel,
+                             const margin *margin, int64_t number) {
+  const int64_t end = w + g->s[1], size = g->source[1];
+  if (end <= 0 || w >= size) return margin->zeros;
+  const int64_t low = cvc_max(w, 0), high = cvc_min(end, size);
+  const void *from = cvc_at_const(
+      source, (row * size + low) * g->source_channels + first_channel,
+      g->bytes);
+  if (high - low == g->s[1]) return from;
+  /* Strided convolutions have one group: pixels are neighbours. */
+  char *to = cvc_at(margin->pixels, number * g->channels, g->bytes);
+  memset(to, 0, (size_t)(g->channels * g->bytes));
+  memcpy(cvc_at(to, (low - w) * g->ch.reduced, g->bytes), from,
+         (size_t)((high - low) * g->ch.reduced * g->bytes));
+  return to;
+}
+
+/** v of tiles [begin, end) of the block. */
 static void transform_input(const winograd *g, const block *b, int64_t begin,
-                            int64_t end, void *zeros) {
+                            int64_t end, const margin *margin) {
   const void *pixels[8 * 8];
   cvc_winograd_input input = {.nh = g->n[0],
                               .nw = g->n[1],
                               .pixels = pixels,
-                              .next = g->m[1] * g->source_channels,
-                              .channels = g->ch.reduced,
+                              .next = g->m[1] * g->s[1] * g->source_channels,
+                              .channels = g->channels,
                               .v_point = g->v_point};
   const void *source = g->pass == CVC_FORWARD ? g->job->x : g->job->y;
-  memset(zeros, 0, (size_t)(g->ch.reduced * g->bytes));
+  const int64_t first_channel = b->group * g->ch.reduced;
+  memset(margin->zeros, 0, (size_t)(g->channels * g->bytes));
   for (int64_t t = begin; t < end; t++) {
     const place at = place_of(g, b->first + t);
-    for (int i = 0; i < g->n[0]; i++) {
-      const int64_t h = at.row + g->origin[0] + i;
-      const int64_t row = (at.image * g->source[0] + h) * g->source[1];
-      for (int j = 0; j < g->n[1]; j++) {
-        const int64_t w = at.column + g->origin[1] + j;
-        const bool inside =
-            h >= 0 && h < g->source[0] && w >= 0 && w < g->source[1];
-        const int64_t offset =
-            (row + w) * g->source_channels + b->group * g->ch.reduced;
-        pixels[i * g->n[1] + j] =
-            inside ? cvc_at_const(source, offset, g->bytes) : zeros;
+    for (int p = 0; p < g->s[0]; p++) {
+      for (int i = 0; i < g->n[0]; i++) {
+        const int64_t h = (at.row + i) * g->s[0] + p + g->origin[0];
+        const bool inside = h >= 0 && h < g->source[0];
+        for (int j = 0; j < g->n[1]; j++) {
+          const int64_t w = (at.column + j) * g->s[1] + g->origin[1];
+          const int number = i * g->n[1] + j;
+          pixels[number] =
+              inside ? source_at(g, source, at.image * g->source[0] + h, w,
+                                 first_channel, margin, number)
+                     : margin->zeros;
+        }
       }
+      input.v = cvc_at(b->v, t * g->v_row + p * g->channels, g->bytes);
+      g->kernels->winograd_input(&input);
     }
-    input.v = cvc_at(b->v, t * g->v_row, g->bytes);
-    g->kernels->winograd_input(&input);
   }
 }
 
@@ -216,7 +277,7 @@ static void multiply(const winograd *g, const block *b, int64_t begin,
           .a_run = &no_offset,
           .b_run = &no_offset,
           .runs = 1,
-          .length = g->ch.reduced,
+          .length = g->depth,
           .a_row = g->v_row,
           .a_step = 1,
           .b_step = width,
@@ -226,7 +287,7 @@ static void multiply(const winograd *g, const block *b, int64_t begin,
           /* Two calls read all of the next point's weights. */
           .next =
               cvc_at_const(panel_u, (point + 1) * u_point(g, width), g->bytes),
-          .next_tile = g->ch.reduced * g->kernels->vector_length};
+          .next_tile = g->depth * g->kernels->vector_length};
       cvc_run_tiles(g->kernels, &tile, b->count, g->bytes);
     }
   }
@@ -270,22 +331,28 @@ static void transform_output(const winograd *g, const block *b, int64_t begin,
 
 /* ------------------------------------------------------------ the blocks */
 
-/** What a thread needs beside its block: first for the direct algorithm, then
- * a row of zeros. */
+/** What a thread needs beside its block: memory for the direct algorithm, then
+ * that of the margin. */
 static int64_t zeros_bytes(const winograd *g) {
-  return cvc_round_up(g->ch.reduced * g->bytes, 64);
+  return cvc_round_up(g->channels * g->bytes, 64);
+}
+
+static int64_t margin_bytes(const winograd *g) {
+  const int64_t pixels = g->s[1] > 1 ? g->points * g->channels * g->bytes : 0;
+  return zeros_bytes(g) + cvc_round_up(pixels, 64);
 }
 
 static int64_t own_bytes(const winograd *g, const cvc_conv *conv) {
-  return cvc_direct_scratch(conv, g->pass, 1) + zeros_bytes(g);
+  return cvc_direct_scratch(conv, g->pass, 1) + margin_bytes(g);
 }
 
 static void *direct_scratch(const winograd *g, int thread) {
   return g->scratch + thread * own_bytes(g, g->job->conv);
 }
 
-static void *zeros_of(const winograd *g, int thread) {
-  return (char *)direct_scratch(g, thread + 1) - zeros_bytes(g);
+static margin margin_of(const winograd *g, int thread) {
+  char *zeros = (char *)direct_scratch(g, thread + 1) - margin_bytes(g);
+  return (margin){.zeros = zeros, .pixels = zeros + zeros_bytes(g)};
 }
 
 static block block_at(const winograd *g, int64_t index, int64_t group,
@@ -304,7 +371,8 @@ static block block_at(const winograd *g, int64_t index, int64_t group,
 static void block_task(void *context, int64_t task, int thread) {
   const winograd *g = context;
   const block b = block_at(g, task / g->ch.groups, task % g->ch.groups, thread);
-  transform_input(g, &b, 0, b.count, zeros_of(g, thread));
+  const margin margin = margin_of(g, thread);
+  transform_input(g, &b, 0, b.count, &margin);
   multiply(g, &b, 0, g->panels);
   transform_output(g, &b, 0, b.count, direct_scratch(g, thread));
 }
@@ -317,8 +385,9 @@ static block shared_block(const winograd *g, int64_t index) {
 static void input_task(void *context, int64_t index, int64_t task, int thread) {
   const winograd *g = context;
   const block b = shared_block(g, index);
+  const margin margin = margin_of(g, thread);
   transform_input(g, &b, task * b.count / g->parts,
-                  (task + 1) * b.count / g->parts, zeros_of(g, thread));
+                  (task + 1) * b.count / g->parts, &margin);
 }
 
 static void multiply_task(void *context, int64_t index, int64_t task,

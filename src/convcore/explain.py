@@ -13,8 +13,9 @@ from .ops.window import sizes
 
 _DIRECTIONS = ("forward", "backward_data", "backward_weight")
 _ONLY_DIRECT = (
-    "Winograd does not apply: it takes float32, one or two axes of 3 or 5 taps,\n"
-    "stride and dilation 1, and is not for depthwise convolutions."
+    "Winograd does not apply: it takes float32, one or two axes of 3 to 5 taps,\n"
+    "forward of 3 to 5 times the stride, without dilation, and is not for\n"
+    "depthwise convolutions."
 )
 
 
@@ -56,13 +57,15 @@ class Explanation(NamedTuple):
     ----------
     title : str
         The convolution in words.
-    kernel : tuple of int
+    taps : tuple of int
+        Of the kernel; where it is strided, every stride-th, as Winograd's
+        algorithm takes them.
     candidates : tuple of Candidate
         By predicted time, the chosen one first.
     """
 
     title: str
-    kernel: tuple[int, ...]
+    taps: tuple[int, ...]
     candidates: tuple[Candidate, ...]
 
     @property
@@ -96,7 +99,7 @@ class Explanation(NamedTuple):
         """What the algorithm's name leaves open; a tile as papers write it."""
         tile = candidate.tile
         if tile:
-            return f"F({_times(tile)}, {_times(self.kernel[-len(tile) :])})"
+            return f"F({_times(tile)}, {_times(self.taps[-len(tile) :])})"
         return "planar" if candidate.planar else "linear" if candidate.linear else ""
 
 
@@ -173,14 +176,16 @@ def explain_conv(
         activation=None,
         **attrs,
     )
+    steps = attrs["stride"]
+    taps = tuple(ceil(r / s) for r, s in zip(kernel, steps, strict=True))
     tiled = x.shape if direction == "backward_data" else y.shape
     found = conv.explain(direction)
     best = found[0][-1]  # 0 for an empty batch
     candidates = []
     for algorithm, *forms, m, cycles in found:
-        tile = (m,) * sum(taps > 1 for taps in kernel) if m else ()
+        tile = (m,) * sum(r > 1 for r in kernel) if m else ()
         products = (
-            _winograd_products(m, tiled[2:], kernel)
+            _winograd_products(m, tiled[2:], taps) * prod(steps)
             if m
             else prod(y.shape[2:]) * prod(kernel)
         )
@@ -192,14 +197,14 @@ def explain_conv(
         f"{f' {precision}' if dtype == FLOAT32 else ''}, "
         f"{'packed' if packed else 'plain'} weights, {_core.isa()}"
     )
-    return Explanation(title, kernel, tuple(candidates))
+    return Explanation(title, taps, tuple(candidates))
 
 
-def _winograd_products(m, size, kernel):
+def _winograd_products(m, size, taps):
     """Products of one image and pair of channels: m + r - 1 for m results of r taps."""
     return prod(
-        ceil(results / m) * (m + taps - 1) if taps > 1 else results
-        for results, taps in zip(size, kernel, strict=True)
+        ceil(results / m) * (m + r - 1) if r > 1 else results
+        for results, r in zip(size, taps, strict=True)
     )
 
 
