@@ -399,6 +399,29 @@ static cvc_status run_in_scratch(const cvc_conv *conv, cvc_conv batch,
   return CVC_OK;
 }
 
+/** In the caller's scratch, or some of its own. */
+static cvc_status run_choice(const cvc_conv *conv, cvc_pass pass,
+                             cvc_choice choice, const arrays *a,
+                             const cvc_call *call) {
+  const int threads = cvc_plan_threads(call, INT64_MAX, cvc_conv_work(conv));
+  const cvc_conv batch = batch_of(conv, pass, choice, threads);
+  const parts p = parts_of(&batch, pass, choice, a->residual != NULL, threads);
+  cvc_scratch scratch;
+  CVC_TRY(cvc_scratch_begin(&scratch, call, total(&p)));
+  cvc_status status = run_in_scratch(conv, batch, pass, choice, &p, *a, threads,
+                                     call, scratch.memory);
+  cvc_scratch_end(&scratch);
+  return status;
+}
+
+/** Whether the gradients of weights and bias have no infinity or NaN. */
+static bool is_finite(const cvc_conv *conv, const arrays *a) {
+  const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
+  return (!a->target ||
+          kernels->all_finite(cvc_conv_w_elements(conv), a->target)) &&
+         (!a->db || kernels->all_finite(conv->k, a->db));
+}
+
 static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass, const arrays *a,
                            const cvc_call *call) {
   int64_t out[3];
@@ -413,15 +436,12 @@ static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass, const arrays *a,
   if (choice.planar && pass != CVC_BACKWARD_WEIGHT &&
       padding_meets_infinity(conv, choice, pass, a->w))
     choice.planar = false;
-  const int threads = cvc_plan_threads(call, INT64_MAX, cvc_conv_work(conv));
-  const cvc_conv batch = batch_of(conv, pass, choice, threads);
-  const parts p = parts_of(&batch, pass, choice, a->residual != NULL, threads);
-  cvc_scratch scratch;
-  CVC_TRY(cvc_scratch_begin(&scratch, call, total(&p)));
-  cvc_status status = run_in_scratch(conv, batch, pass, choice, &p, *a, threads,
-                                     call, scratch.memory);
-  cvc_scratch_end(&scratch);
-  return status;
+  CVC_TRY(run_choice(conv, pass, choice, a, call));
+  if (!choice.planar || pass != CVC_BACKWARD_WEIGHT || is_finite(conv, a))
+    return CVC_OK;
+  /* An infinity or NaN has met zeros that the definition does not have. */
+  choice.planar = false;
+  return run_choice(conv, pass, choice, a, call);
 }
 
 /** A null array is an error unless it has no elements. */

@@ -9,9 +9,9 @@
  *   dw[k][r][s] = sum over t of dy[k][t] x[s][t + r*width],
  *
  * products of long rows (the kernel `dots`). Granules of samples are summed,
- * then added in a binary tree.
+ * then added in a binary tree. Where a result is not finite the caller computes
+ * all again in the direct way: zeros meet more elements here than there.
  */
-#include <stdatomic.h>
 #include <string.h>
 
 #include "conv.h"
@@ -27,7 +27,6 @@ typedef struct planes {
   int64_t granules, partial;   /* elements: dw[k][r][s], then db[k] */
   char *partials, *workspaces;
   int64_t workspace_bytes;
-  atomic_bool not_finite;
 } planes;
 
 /** Per-thread working memory. */
@@ -108,8 +107,7 @@ static int64_t partials_bytes(const planes *p) {
 int64_t cvc_weight_planes_scratch(const cvc_conv *conv, int threads) {
   planes p;
   set_planes(&p, conv);
-  return cvc_max(partials_bytes(&p) + threads * carve(&p, conv, NULL, NULL),
-                 cvc_weight_scratch(conv, threads, false));
+  return partials_bytes(&p) + threads * carve(&p, conv, NULL, NULL);
 }
 
 static void *partial_of(const planes *p, int64_t granule) {
@@ -208,8 +206,6 @@ static void planes_task(void *context, int64_t granule, int thread) {
     tile.c_row = tile.columns = 1;
     p->kernels->dots(&tile, space.sums);
   }
-  if (!p->kernels->all_finite(p->partial, partial))
-    atomic_store_explicit(&p->not_finite, true, memory_order_relaxed);
 }
 
 cvc_status cvc_weight_planes_run(const cvc_conv_job *job) {
@@ -220,8 +216,6 @@ cvc_status cvc_weight_planes_run(const cvc_conv_job *job) {
   p.workspaces = p.partials + partials_bytes(&p);
   p.workspace_bytes = carve(&p, job->conv, NULL, NULL);
   CVC_TRY(cvc_parallel(job->call, job->threads, p.granules, planes_task, &p));
-  /* An infinity or NaN meets zeros here that the definition does not have. */
-  if (p.not_finite) return cvc_weight_backward(job, false);
   for (int64_t step = 1; step < p.granules; step *= 2)
     for (int64_t g = 0; g + step < p.granules; g += 2 * step)
       p.kernels->add(p.partial, partial_of(&p, g), partial_of(&p, g + step),
