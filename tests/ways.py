@@ -114,7 +114,7 @@ ROWS = [
     conv(2, 1, 33, 17, 2, 3, padding=1),  # so small that a tile of 2x2 is best
     conv(2, 2, 17, 33, (9, 10), 5, padding=2),
     conv(2, 1, 1, 6, (14, 15), 5, padding=2),
-    conv(2, 2, 1, 6, (28, 29), 5, padding=2),
+    conv(2, 2, 1, 6, (28, 29), 3, padding=1),
     conv(2, 1, 3, 17, (20, 19), 7, stride=2, padding=3),
     conv(2, 2, 17, 33, (9, 10), 4, padding=1),
     conv(2, 2, 20, 33, (19, 22), 5, stride=2, padding=2),
