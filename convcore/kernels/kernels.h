@@ -176,8 +176,8 @@ typedef struct cvc_winograd_filter {
 
 /**
  * Part of a batch normalisation: rows x columns elements, rows `step` apart. A
- * column is a channel; with `plane`, all the elements of the one row belong to
- * one channel. `mean` to `offset` have an element per channel.
+ * column is a channel; with `plane`, all the elements belong to one channel.
+ * `mean` to `offset` have an element per channel.
  *
  *   normalized = (x - mean) * scale + bias
  *   dx = dy * scale + (x - mean) * slope + offset
@@ -188,6 +188,7 @@ typedef struct cvc_winograd_filter {
 typedef struct cvc_norm {
   ptrdiff_t rows, columns, step;
   bool plane, relu;
+  bool stream; /* to `to`, whole vectors of which are aligned */
   double most; /* that ReLU gives; NaN: there is no such bound */
   const void *x, *residual, *dy, *y;
   const void *mean, *scale, *bias, *slope, *offset;

@@ -2,22 +2,26 @@
  * Batch normalisation: checks, division into tasks, sums, entry points.
  *
  * Channels-last arrays are a matrix of pixels and channels, read twice: parts
- * of the pixels give sums of all channels, then blocks of them are computed.
- * Channels-first, a task is a few channels, whose second reading finds them in
- * the cache. Sums are formed in float over 128 terms, in double over a part,
- * then in a binary tree over the parts: those of a granule of samples, then the
- * granules. What is added is x - shift, with a shift near the mean, so that no
- * digits of the variance are lost.
+ * of the pixels give sums of all channels, then blocks of them are computed;
+ * sums are formed in float over 128 terms at most, in double over a part, then
+ * in a binary tree over the parts: those of a granule of samples, then the
+ * granules. Channels-first, a task is a few channels, whose second reading
+ * finds them in the cache, and whose sums it forms alone. What is added is x -
+ * shift, with a shift near the mean, so that no digits of the variance are
+ * lost.
  */
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "internal.h"
 
+#define STREAM_BYTES (12 * 1024 * 1024) /* of an array */
+
 enum {
   PARTS = 8,         /* of a granule, at most; */
   PART_PIXELS = 512, /* each with so many, about */
-  SAMPLE = 64,       /* pixels that give the shifts */
+  SAMPLE = 32,       /* pixels that give the shifts */
   TASK_ELEMENTS = 1 << 15,
   CHANNELS = 16,           /* of a task, channels-first, at most; */
   CHANNELS_BYTES = 1 << 17 /* each array of them has about so many */
@@ -30,7 +34,8 @@ typedef struct job {
   const cvc_batch_norm *bn;
   const cvc_kernels *kernels;
   int64_t bytes, parts, block, tasks;
-  bool backward;
+  double share; /* of an element in a mean */
+  bool backward, stream;
   const void *x, *dy, *y, *residual; /* y: of ReLU's gradient */
   const void *weight, *bias, *given_mean, *given_var;
   void *to, *mean, *var, *d_weight, *d_bias, *d_residual;
@@ -40,10 +45,6 @@ typedef struct job {
 
 static void *coefficient(const job *j, int which, int64_t channel) {
   return j->table + (which * j->bn->c + channel) * j->bytes;
-}
-
-static double count(const job *j) {
-  return (double)j->bn->n * (double)j->bn->pixels;
 }
 
 /* ------------------------------------------------- coefficients of a channel
@@ -76,9 +77,9 @@ static void set_given(const job *j, int64_t channel) {
 static void set_moments(const job *j, int64_t channel, double sum,
                         double squares) {
   const double shift = get(j, coefficient(j, MEAN, channel), 0, 0);
-  const double distance = sum / count(j);
+  const double distance = sum * j->share;
   double mean = shift + distance;
-  double var = squares / count(j) - distance * distance;
+  double var = squares * j->share - distance * distance;
   if (var < 0) var = 0;
   set(j, j->mean, channel, mean);
   set(j, j->var, channel, var);
@@ -93,14 +94,13 @@ static void set_moments(const job *j, int64_t channel, double sum,
 static void set_gradient(const job *j, int64_t channel, double sum,
                          double product) {
   const double var = get(j, j->given_var, channel, 0) + j->bn->eps;
-  const double scale = get(j, j->weight, channel, 1) / sqrt(var);
-  const bool training = j->bn->training;
+  const double factor = 1 / sqrt(var);
+  const double scale = get(j, j->weight, channel, 1) * factor;
+  const double share = j->bn->training ? -scale * j->share : 0;
   set(j, j->d_bias, channel, sum);
-  set(j, j->d_weight, channel, product / sqrt(var));
-  set(j, coefficient(j, SLOPE, channel), 0,
-      training ? -scale * product / var / count(j) : 0);
-  set(j, coefficient(j, OFFSET, channel), 0,
-      training ? -scale * sum / count(j) : 0);
+  set(j, j->d_weight, channel, product * factor);
+  set(j, coefficient(j, SLOPE, channel), 0, share * product * factor * factor);
+  set(j, coefficient(j, OFFSET, channel), 0, share * sum);
 }
 
 static void set_sums(const job *j, int64_t channel, double sum,
@@ -111,12 +111,14 @@ static void set_sums(const job *j, int64_t channel, double sum,
     set_moments(j, channel, sum, product);
 }
 
-/** Add up sums[parts][stride] in a binary tree; the result is in the first. */
-static double tree(double *sums, int64_t parts, int64_t stride) {
+/** Add up sums[parts][size] in a binary tree; the result is in the first. */
+static void tree(double *sums, int64_t parts, int64_t size) {
   for (int64_t step = 1; step < parts; step *= 2)
-    for (int64_t i = 0; i + step < parts; i += 2 * step)
-      sums[i * stride] += sums[(i + step) * stride];
-  return sums[0];
+    for (int64_t i = 0; i + step < parts; i += 2 * step) {
+      double *to = sums + i * size;
+      const double *from = to + step * size;
+      for (int64_t k = 0; k < size; k++) to[k] += from[k];
+    }
 }
 
 /** Whether anything is summed up: not with given statistics. */
@@ -137,6 +139,7 @@ static cvc_norm part_of(const job *j, int64_t at, int64_t channel,
   return (cvc_norm){.rows = 1,
                     .step = j->bn->c,
                     .relu = j->bn->activation != CVC_ACTIVATION_NONE,
+                    .stream = j->stream,
                     .most = j->bn->activation == CVC_ACTIVATION_RELU6 ? 6 : NAN,
                     .x = CVC_PART(j->x),
                     .residual = CVC_PART(j->residual),
@@ -170,6 +173,11 @@ static void compute(const job *j, cvc_norm *norm) {
     norm->relu = false;
   }
   if (norm->to) j->kernels->norm_gradient(norm);
+}
+
+/** Stores past the caches are done before others read. */
+static void end_stores(const job *j) {
+  if (j->stream) atomic_thread_fence(memory_order_seq_cst);
 }
 
 /** The shifts: without a mean to start from, that of a few pixels spread over
@@ -220,15 +228,18 @@ static void rows_task(void *context, int64_t task, int thread) {
   norm.rows = cvc_min(j->block, all - first);
   norm.columns = j->bn->c;
   compute(j, &norm);
+  end_stores(j);
 }
 
-static cvc_norm plane_of(const job *j, int64_t image, int64_t channel,
-                         double *sums) {
+/** A channel of the first images. */
+static cvc_norm planes_of(const job *j, int64_t images, int64_t channel,
+                          double *sums) {
   const cvc_batch_norm *bn = j->bn;
-  cvc_norm norm =
-      part_of(j, (image * bn->c + channel) * bn->pixels, channel, NULL);
+  cvc_norm norm = part_of(j, channel * bn->pixels, channel, NULL);
   norm.plane = true;
+  norm.rows = images;
   norm.columns = bn->pixels;
+  norm.step = bn->c * bn->pixels;
   norm.sums[0] = sums;
   norm.sums[1] = sums + 1;
   return norm;
@@ -237,39 +248,31 @@ static cvc_norm plane_of(const job *j, int64_t image, int64_t channel,
 static void set_shift(const job *j, int64_t channel) {
   double sums[2] = {0};
   set(j, coefficient(j, MEAN, channel), 0, 0);
-  const cvc_norm norm = plane_of(j, 0, channel, sums);
+  const cvc_norm norm = planes_of(j, 1, channel, sums);
   j->kernels->norm_moments(&norm);
   set(j, coefficient(j, MEAN, channel), 0, sums[0] / (double)j->bn->pixels);
 }
 
-/** Neighbouring channels, image by image: small planes come in by the line. */
+/** Neighbouring channels: small planes come in by the line. */
 static void channels_task(void *context, int64_t task, int thread) {
   (void)thread;
   const job *j = context;
-  const int64_t n = j->bn->n, granules = cvc_granules(n);
-  const int64_t first = task * j->block;
-  const int64_t channels = cvc_min(j->block, j->bn->c - first);
-  double sums[CHANNELS][8][2] = {{{0}}};
-  for (int64_t i = 0; i < channels; i++)
+  const int64_t n = j->bn->n, first = task * j->block;
+  const int64_t last = cvc_min(first + j->block, j->bn->c);
+  for (int64_t channel = first; channel < last; channel++) {
+    double sums[2] = {0};
     if (needs_shift(j))
-      set_shift(j, first + i);
+      set_shift(j, channel);
     else
-      set_given(j, first + i);
-  for (int64_t granule = 0; has_sums(j) && granule < granules; granule++)
-    for (int64_t image = cvc_granule_first(n, granule);
-         image < cvc_granule_first(n, granule + 1); image++)
-      for (int64_t i = 0; i < channels; i++) {
-        const cvc_norm norm = plane_of(j, image, first + i, sums[i][granule]);
-        add_up(j, &norm);
-      }
-  for (int64_t i = 0; has_sums(j) && i < channels; i++)
-    set_sums(j, first + i, tree(&sums[i][0][0], granules, 2),
-             tree(&sums[i][0][1], granules, 2));
-  for (int64_t image = 0; image < n; image++)
-    for (int64_t i = 0; i < channels; i++) {
-      cvc_norm norm = plane_of(j, image, first + i, NULL);
-      compute(j, &norm);
+      set_given(j, channel);
+    cvc_norm norm = planes_of(j, n, channel, sums);
+    if (has_sums(j)) {
+      add_up(j, &norm);
+      set_sums(j, channel, sums[0], sums[1]);
     }
+    compute(j, &norm);
+  }
+  end_stores(j);
 }
 
 /** Channels-first, the channels of a task: as many as stay in the caches. */
@@ -294,9 +297,9 @@ static cvc_status run_rows(job *j, const cvc_call *call) {
   if (has_sums(j)) {
     CVC_TRY(cvc_parallel(call, threads_of(bn, j->parts, call), j->parts,
                          sum_task, j));
+    tree(j->sums, j->parts, 2 * bn->c);
     for (int64_t channel = 0; channel < bn->c; channel++)
-      set_sums(j, channel, tree(j->sums + channel, j->parts, 2 * bn->c),
-               tree(j->sums + bn->c + channel, j->parts, 2 * bn->c));
+      set_sums(j, channel, j->sums[channel], j->sums[bn->c + channel]);
   }
   if (!j->to) return CVC_OK;
   return cvc_parallel(call, threads_of(bn, j->tasks, call), j->tasks, rows_task,
@@ -323,12 +326,23 @@ static int64_t scratch_bytes_of(const cvc_batch_norm *bn) {
   return bytes;
 }
 
+/** Whether the results go past the caches, which would not keep them: those of
+ * whole lines, in memory that has not just been read. */
+static bool streams(const job *j, int64_t row) {
+  const int64_t size = j->bn->n * j->bn->c * j->bn->pixels;
+  const bool in_place = j->to == j->dy || j->to == j->residual;
+  return !in_place && size * j->bytes >= STREAM_BYTES &&
+         (uintptr_t)j->to % 64 == 0 && row * j->bytes % 64 == 0;
+}
+
 static cvc_status run(job *j, const cvc_batch_norm *bn, const cvc_call *call) {
   j->bn = bn;
   j->kernels = cvc_kernels_of(bn->dtype);
   j->bytes = cvc_dtype_bytes(bn->dtype);
   j->parts = parts_of(bn);
+  j->share = 1 / ((double)bn->n * (double)bn->pixels);
   const bool last = bn->layout == CVC_CHANNELS_LAST;
+  j->stream = streams(j, last ? bn->c : bn->pixels);
   j->block = last ? cvc_ceil_div(TASK_ELEMENTS, bn->c) : channels_of_task(bn);
   j->tasks = cvc_ceil_div(last ? bn->n * bn->pixels : bn->c, j->block);
   cvc_scratch scratch;
