@@ -42,6 +42,25 @@ CVC_INLINE void f64_stream__avx512(double *p, __m512d v) {
   _mm512_stream_pd(p, v);
 }
 
+#define CVC_MASKS
+CVC_INLINE __m512 f32_add_taps__avx512(__m512 sum, const uint8_t *index,
+                                       int32_t tap, int lanes,
+                                       const float *dy) {
+  const __mmask16 all = (__mmask16)CVC_LANES_OF(lanes);
+  const __m128i taps = _mm_maskz_loadu_epi8(all, index);
+  const __mmask16 of = _mm_cmpeq_epi8_mask(taps, _mm_set1_epi8((char)tap));
+  return _mm512_mask_add_ps(sum, of & all, sum, _mm512_maskz_loadu_ps(all, dy));
+}
+CVC_INLINE __m512d f64_add_taps__avx512(__m512d sum, const uint8_t *index,
+                                        int32_t tap, int lanes,
+                                        const double *dy) {
+  const __mmask8 all = (__mmask8)CVC_LANES_OF(lanes);
+  const __m128i taps = _mm_maskz_loadu_epi8(all, index);
+  const __mmask16 of = _mm_cmpeq_epi8_mask(taps, _mm_set1_epi8((char)tap));
+  return _mm512_mask_add_pd(sum, (__mmask8)of & all, sum,
+                            _mm512_maskz_loadu_pd(all, dy));
+}
+
 #define CVC_ISA avx512
 #define CVC_VECTOR_BYTES 64
 #define CVC_TILE_ROWS 14

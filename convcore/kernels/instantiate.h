@@ -8,6 +8,8 @@
  *   CVC_PARTIAL        it has NAME(load_lanes), NAME(store_lanes): a part of a
  *                      vector, NAME(square_root), and NAME(stream): a store
  *                      past the caches
+ *   CVC_MASKS          comparisons give masks; it has NAME(add_taps): sum and
+ *                      the lanes of dy whose index is the tap
  *
  * A template sees: REAL the element type, VL the lanes of a vector, VECTOR an
  * aligned vector, VECTOR_U one at any element's address (to load and store

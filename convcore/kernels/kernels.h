@@ -136,6 +136,17 @@ typedef struct cvc_window {
 } cvc_window;
 
 /**
+ * Images of rows x pixels, dense, and the same sorted by phase: pixel (i, j) is
+ * in row phase (i + row_pad) % row_stride and phase (j + pad) % stride; within
+ * these its place is that of the quotients.
+ */
+typedef struct cvc_phases {
+  ptrdiff_t images, rows, pixels, channels;
+  ptrdiff_t row_stride, stride, row_pad, pad;
+  ptrdiff_t image_step, row_step, row_phase_step, phase_step; /* sorted */
+} cvc_phases;
+
+/**
  * Winograd tiles, all channels of one tile a call. nh x nw points (1 x nw in
  * one dimension), of which one is every *_point elements.
  */
@@ -215,122 +226,127 @@ typedef struct cvc_winograd_weight {
 } cvc_winograd_weight;
 
 /* One line a kernel: return type, name, arguments. */
-#define CVC_KERNELS(X)                                                       \
-  X(void, tile, (const cvc_tile *tile))                                      \
-  /* a tile of any size whose terms lie side by side in both operands:       \
-   * c[i][j] = sum over t < length of a[i*a_row + t] * b[j*b_step + t];      \
-   * sums: room for a vector per row and, rounded up to one, per column */   \
-  X(void, dots, (const cvc_tile *tile, void *sums))                          \
-  /* a tile of any number of columns, of few rows, and without a last step:  \
-   * c[i][j] = sum over t < length of a[i*a_row + t*a_step] *                \
-   * b[t*b_step + j]; a short sum, on one level */                           \
-  X(void, combine, (const cvc_tile *tile))                                   \
-  X(void, depthwise, (const cvc_depthwise *depthwise))                       \
-  X(void, rows, (const cvc_rows *rows))                                      \
-  X(void, winograd_input, (const cvc_winograd_input *tile))                  \
-  /* 0 when a result is infinite or NaN before bias and residual */          \
-  X(int, winograd_output, (const cvc_winograd_output *tile))                 \
-  X(void, winograd_filter, (const cvc_winograd_filter *tile))                \
-  X(void, winograd_gradient, (const cvc_winograd_input *tile))               \
-  /* 0 when a result is infinite or NaN */                                   \
-  X(int, winograd_weight, (const cvc_winograd_weight *tile))                 \
-  /* index[pixel][channel]: the tap of the maximum, index_bytes 1 (uint8) or \
-   * 4 (int32), or 0: not wanted */                                          \
-  X(void, max_pool,                                                          \
-    (const cvc_window *window, const void *x, void *y, void *index,          \
-     int index_bytes))                                                       \
-  X(void, average_pool,                                                      \
-    (const cvc_window *window, double divisor, const void *x, void *y))      \
-  /* dx = sum of weight * dy over the taps */                                \
-  X(void, average_pool_backward,                                             \
-    (const cvc_window *window, const double *weight, const void *dy,         \
-     void *dx))                                                              \
-  /* dx[i][j] = weight * dy[i], j < columns */                               \
-  X(void, spread,                                                            \
-    (ptrdiff_t rows, ptrdiff_t columns, double weight, const void *dy,       \
-     void *dx))                                                              \
-  /* dx = sum of dy over the taps that the index of their source names */    \
-  X(void, max_pool_backward,                                                 \
-    (const cvc_window *window, const uint8_t *index, const void *dy,         \
-     void *dx))                                                              \
-  /* dx[index[i][c]][c] += dy[i][c], i < pixels; all rows `step` apart */    \
-  X(void, max_pool_scatter,                                                  \
-    (ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step,                   \
-     const int64_t *index, const void *dy, void *dx))                        \
-  /* sums of x - mean and its square; of dy and dy * (x - mean) */           \
-  X(void, norm_moments, (const cvc_norm *norm))                              \
-  X(void, norm_gradient_sums, (const cvc_norm *norm))                        \
-  X(void, norm_apply, (const cvc_norm *norm))                                \
-  X(void, norm_gradient, (const cvc_norm *norm))                             \
-  X(void, relu_forward, (ptrdiff_t size, const void *x, void *y))            \
-  X(void, relu_backward,                                                     \
-    (ptrdiff_t size, const void *dy, const void *y, void *dx))               \
-  X(void, add, (ptrdiff_t size, const void *a, const void *b, void *y))      \
-  /* y[j*y_row + i] = x[i*x_row + j], i < a, j < b */                        \
-  X(void, transpose,                                                         \
-    (ptrdiff_t a, ptrdiff_t b, const void *x, ptrdiff_t x_row, void *y,      \
-     ptrdiff_t y_row))                                                       \
-  X(int, all_finite, (ptrdiff_t size, const void *x))                        \
-  /* function: a number of functions.inc, its parameters a, b */             \
-  X(void, function_forward,                                                  \
-    (ptrdiff_t size, int function, double a, double b, const void *x,        \
-     void *y))                                                               \
-  X(void, function_backward,                                                 \
-    (ptrdiff_t size, int function, double a, double b, const void *dy,       \
-     const void *x, void *dx))                                               \
-  /* along x[i*step + j], i < length, for each j < columns; with step 1      \
-   * along rows x[j*length + i] */                                           \
-  X(void, softmax,                                                           \
-    (ptrdiff_t length, ptrdiff_t step, ptrdiff_t columns, int logarithm,     \
-     const void *x, void *y))                                                \
-  X(void, softmax_backward,                                                  \
-    (ptrdiff_t length, ptrdiff_t step, ptrdiff_t columns, int logarithm,     \
-     const void *dy, const void *y, void *dx))                               \
-  /* sums of x[i][j] - shift and of its square: of all, or of each column j, \
-   * which then has a shift and sums of its own */                           \
-  X(void, sums,                                                              \
-    (ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t x_row, const void *x,      \
-     int by_column, const double *shift, double *sum, double *squares))      \
-  /* y = x * scale + shift, of one pair a row, or a column; y has x_row */   \
-  X(void, affine,                                                            \
-    (ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t x_row, int by_column,      \
-     const void *scale, const void *shift, const void *x, void *y))          \
-  /* y = (x - mean) * factor * weight[j] + bias[j]; these may be NULL */     \
-  X(void, normalize,                                                         \
-    (ptrdiff_t columns, double mean, double factor, const void *weight,      \
-     const void *bias, const void *x, void *y))                              \
-  /* y[i] = sum over t of weight[t][i] * x[index[t][i]], i < size */         \
-  X(void, resample,                                                          \
-    (ptrdiff_t size, int taps, const ptrdiff_t *index, const void *weight,   \
-     const void *x, void *y))                                                \
-  /* y = sum over t of weight[t] * x[t] */                                   \
-  X(void, blend,                                                             \
-    (ptrdiff_t size, int taps, const double *weight, const void *const *x,   \
-     void *y))                                                               \
-  /* both at once: y[i][c] = sum over r, t of row_weight[r] * weight[t][i] * \
-   * row[r][index[t][i]][c], c < channels, of which there is a vector */     \
-  X(void, resample_pixels,                                                   \
-    (ptrdiff_t size, ptrdiff_t channels, int rows, const void *const *row,   \
-     const double *row_weight, int taps, const ptrdiff_t *index,             \
-     const void *weight, void *y))                                           \
-  /* y[i][j] = a[i*a_row + j*a_step] operation b[i*b_row + j*b_step], of     \
-   * which a step may be 0, the other is 1; operation: cvc_operation */      \
-  X(void, binary,                                                            \
-    (int operation, ptrdiff_t rows, ptrdiff_t size, const void *a,           \
-     ptrdiff_t a_row, ptrdiff_t a_step, const void *b, ptrdiff_t b_row,      \
-     ptrdiff_t b_step, void *y))                                             \
-  X(void, lrn_forward,                                                       \
-    (const cvc_lrn *lrn, ptrdiff_t pixels, const void *x, void *y,           \
-     void *work))                                                            \
-  X(void, lrn_backward,                                                      \
-    (const cvc_lrn *lrn, ptrdiff_t pixels, const void *dy, const void *x,    \
-     void *dx, void *work))                                                  \
-  /* elements from `first`, a multiple of 64 */                              \
-  X(void, dropout,                                                           \
-    (const cvc_draw *draw, ptrdiff_t first, ptrdiff_t size, const void *x,   \
-     void *y))                                                               \
-  X(void, sgd, CVC_OPTIMIZER)                                                \
-  X(void, adam, CVC_OPTIMIZER)                                               \
+#define CVC_KERNELS(X)                                                        \
+  X(void, tile, (const cvc_tile *tile))                                       \
+  /* a tile of any size whose terms lie side by side in both operands:        \
+   * c[i][j] = sum over t < length of a[i*a_row + t] * b[j*b_step + t];       \
+   * sums: room for a vector per row and, rounded up to one, per column */    \
+  X(void, dots, (const cvc_tile *tile, void *sums))                           \
+  /* a tile of any number of columns, of few rows, and without a last step:   \
+   * c[i][j] = sum over t < length of a[i*a_row + t*a_step] *                 \
+   * b[t*b_step + j]; a short sum, on one level */                            \
+  X(void, combine, (const cvc_tile *tile))                                    \
+  X(void, depthwise, (const cvc_depthwise *depthwise))                        \
+  X(void, rows, (const cvc_rows *rows))                                       \
+  X(void, winograd_input, (const cvc_winograd_input *tile))                   \
+  /* 0 when a result is infinite or NaN before bias and residual */           \
+  X(int, winograd_output, (const cvc_winograd_output *tile))                  \
+  X(void, winograd_filter, (const cvc_winograd_filter *tile))                 \
+  X(void, winograd_gradient, (const cvc_winograd_input *tile))                \
+  /* 0 when a result is infinite or NaN */                                    \
+  X(int, winograd_weight, (const cvc_winograd_weight *tile))                  \
+  /* index[pixel][channel]: the tap of the maximum, index_bytes 1 (uint8) or  \
+   * 4 (int32), or 0: not wanted */                                           \
+  X(void, max_pool,                                                           \
+    (const cvc_window *window, const void *x, void *y, void *index,           \
+     int index_bytes))                                                        \
+  X(void, average_pool,                                                       \
+    (const cvc_window *window, double divisor, const void *x, void *y))       \
+  /* dx = sum of weight * dy over the taps */                                 \
+  X(void, average_pool_backward,                                              \
+    (const cvc_window *window, const double *weight, const void *dy,          \
+     void *dx))                                                               \
+  /* dx[i][j] = weight * dy[i], j < columns */                                \
+  X(void, spread,                                                             \
+    (ptrdiff_t rows, ptrdiff_t columns, double weight, const void *dy,        \
+     void *dx))                                                               \
+  /* dx = sum of dy over the taps that the index of their source names */     \
+  X(void, max_pool_backward,                                                  \
+    (const cvc_window *window, const uint8_t *index, const void *dy,          \
+     void *dx))                                                               \
+  /* dx[index[i][c]][c] += dy[i][c], i < pixels; all rows `step` apart */     \
+  X(void, max_pool_scatter,                                                   \
+    (ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step,                    \
+     const int64_t *index, const void *dy, void *dx))                         \
+  /* sort images by phase, and the reverse */                                 \
+  X(void, split, (const cvc_phases *phases, const void *dense, void *sorted)) \
+  X(void, join, (const cvc_phases *phases, const void *sorted, void *dense))  \
+  /* past the caches */                                                       \
+  X(void, stream_copy, (ptrdiff_t size, const void *from, void *to))          \
+  /* sums of x - mean and its square; of dy and dy * (x - mean) */            \
+  X(void, norm_moments, (const cvc_norm *norm))                               \
+  X(void, norm_gradient_sums, (const cvc_norm *norm))                         \
+  X(void, norm_apply, (const cvc_norm *norm))                                 \
+  X(void, norm_gradient, (const cvc_norm *norm))                              \
+  X(void, relu_forward, (ptrdiff_t size, const void *x, void *y))             \
+  X(void, relu_backward,                                                      \
+    (ptrdiff_t size, const void *dy, const void *y, void *dx))                \
+  X(void, add, (ptrdiff_t size, const void *a, const void *b, void *y))       \
+  /* y[j*y_row + i] = x[i*x_row + j], i < a, j < b */                         \
+  X(void, transpose,                                                          \
+    (ptrdiff_t a, ptrdiff_t b, const void *x, ptrdiff_t x_row, void *y,       \
+     ptrdiff_t y_row))                                                        \
+  X(int, all_finite, (ptrdiff_t size, const void *x))                         \
+  /* function: a number of functions.inc, its parameters a, b */              \
+  X(void, function_forward,                                                   \
+    (ptrdiff_t size, int function, double a, double b, const void *x,         \
+     void *y))                                                                \
+  X(void, function_backward,                                                  \
+    (ptrdiff_t size, int function, double a, double b, const void *dy,        \
+     const void *x, void *dx))                                                \
+  /* along x[i*step + j], i < length, for each j < columns; with step 1       \
+   * along rows x[j*length + i] */                                            \
+  X(void, softmax,                                                            \
+    (ptrdiff_t length, ptrdiff_t step, ptrdiff_t columns, int logarithm,      \
+     const void *x, void *y))                                                 \
+  X(void, softmax_backward,                                                   \
+    (ptrdiff_t length, ptrdiff_t step, ptrdiff_t columns, int logarithm,      \
+     const void *dy, const void *y, void *dx))                                \
+  /* sums of x[i][j] - shift and of its square: of all, or of each column j,  \
+   * which then has a shift and sums of its own */                            \
+  X(void, sums,                                                               \
+    (ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t x_row, const void *x,       \
+     int by_column, const double *shift, double *sum, double *squares))       \
+  /* y = x * scale + shift, of one pair a row, or a column; y has x_row */    \
+  X(void, affine,                                                             \
+    (ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t x_row, int by_column,       \
+     const void *scale, const void *shift, const void *x, void *y))           \
+  /* y = (x - mean) * factor * weight[j] + bias[j]; these may be NULL */      \
+  X(void, normalize,                                                          \
+    (ptrdiff_t columns, double mean, double factor, const void *weight,       \
+     const void *bias, const void *x, void *y))                               \
+  /* y[i] = sum over t of weight[t][i] * x[index[t][i]], i < size */          \
+  X(void, resample,                                                           \
+    (ptrdiff_t size, int taps, const ptrdiff_t *index, const void *weight,    \
+     const void *x, void *y))                                                 \
+  /* y = sum over t of weight[t] * x[t] */                                    \
+  X(void, blend,                                                              \
+    (ptrdiff_t size, int taps, const double *weight, const void *const *x,    \
+     void *y))                                                                \
+  /* both at once: y[i][c] = sum over r, t of row_weight[r] * weight[t][i] *  \
+   * row[r][index[t][i]][c], c < channels, of which there is a vector */      \
+  X(void, resample_pixels,                                                    \
+    (ptrdiff_t size, ptrdiff_t channels, int rows, const void *const *row,    \
+     const double *row_weight, int taps, const ptrdiff_t *index,              \
+     const void *weight, void *y))                                            \
+  /* y[i][j] = a[i*a_row + j*a_step] operation b[i*b_row + j*b_step], of      \
+   * which a step may be 0, the other is 1; operation: cvc_operation */       \
+  X(void, binary,                                                             \
+    (int operation, ptrdiff_t rows, ptrdiff_t size, const void *a,            \
+     ptrdiff_t a_row, ptrdiff_t a_step, const void *b, ptrdiff_t b_row,       \
+     ptrdiff_t b_step, void *y))                                              \
+  X(void, lrn_forward,                                                        \
+    (const cvc_lrn *lrn, ptrdiff_t pixels, const void *x, void *y,            \
+     void *work))                                                             \
+  X(void, lrn_backward,                                                       \
+    (const cvc_lrn *lrn, ptrdiff_t pixels, const void *dy, const void *x,     \
+     void *dx, void *work))                                                   \
+  /* elements from `first`, a multiple of 64 */                               \
+  X(void, dropout,                                                            \
+    (const cvc_draw *draw, ptrdiff_t first, ptrdiff_t size, const void *x,    \
+     void *y))                                                                \
+  X(void, sgd, CVC_OPTIMIZER)                                                 \
+  X(void, adam, CVC_OPTIMIZER)                                                \
   X(void, rmsprop, CVC_OPTIMIZER)
 
 /* Gradients, parameters, and up to two arrays of state. */

@@ -21,6 +21,7 @@
 #include "dots.inc"
 #include "functions.inc"
 #include "group_norm.inc"
+#include "phases.inc"
 #include "resample.inc"
 #include "softmax.inc"
 

@@ -158,6 +158,8 @@ static pool_function function_of(const cvc_pool *pool, bool backward) {
 /** A pass and its division into tasks. */
 typedef struct job {
   pool_pass pass;
+  bool by_phases; /* few channels: pixels are in the lanes */
+  pool_phases phases;
   bool planes;            /* channels first, */
   bool spread;            /* and dx is dy, spread over each plane */
   int64_t tasks, block;   /* block: rows, images or planes of a task */
@@ -247,6 +249,7 @@ static bool is_global(const cvc_pool *pool) {
 }
 
 static int64_t workspace_bytes(const job *j) {
+  if (j->by_phases) return cvc_pool_phases_bytes(&j->pass, &j->phases);
   return j->space_bytes + j->image_bytes[0] + j->image_bytes[1] +
          j->image_bytes[2];
 }
@@ -254,6 +257,10 @@ static int64_t workspace_bytes(const job *j) {
 static void run_task(void *context, int64_t task, int thread) {
   const job *j = context;
   char *memory = j->workspaces + thread * workspace_bytes(j);
+  if (j->by_phases) {
+    cvc_pool_phases_task(&j->pass, &j->phases, task, memory);
+    return;
+  }
   pool_space space;
   cvc_pool_carve(&j->pass, memory, &space);
   if (j->spread)
@@ -283,6 +290,13 @@ static job job_of(const cvc_pool *pool, bool backward) {
   for (int i = 0; i < 3; i++)
     if (pool->out[i] == 1)
       j.pass.pool.stride[i] = cvc_max(pool->stride[i], pool->size[i]);
+  j.by_phases = cvc_pool_has_phases(&j.pass, j.planes ? 1 : pool->c);
+  if (j.by_phases) {
+    cvc_pool_set_phases(&j.pass, j.planes ? 1 : pool->c, &j.phases);
+    j.tasks =
+        cvc_ceil_div(pool->n * pool->c, j.phases.images * j.phases.channels);
+    return j;
+  }
   j.spread =
       j.planes && backward && pool->kind == CVC_POOL_AVERAGE && is_global(pool);
   if (j.spread) {
@@ -320,13 +334,17 @@ static double work_of(const job *j) {
   return CVC_ELEMENT_WORK / 4 * plane * (double)pool->n * (double)pool->c;
 }
 
+static int64_t tables_bytes(const job *j) {
+  return j->by_phases ? cvc_pool_phase_tables_bytes(&j->pass)
+                      : cvc_pool_axes_bytes(&j->pass);
+}
+
 static int64_t scratch_bytes_of(const cvc_pool *pool, const cvc_call *call) {
   int64_t bytes = 0;
   for (int backward = 0; backward < 2; backward++) {
     const job j = job_of(pool, backward);
     const int threads = cvc_most_threads(call, j.tasks, work_of(&j));
-    bytes = cvc_max(
-        bytes, cvc_pool_axes_bytes(&j.pass) + threads * workspace_bytes(&j));
+    bytes = cvc_max(bytes, tables_bytes(&j) + threads * workspace_bytes(&j));
   }
   return bytes;
 }
@@ -334,9 +352,16 @@ static int64_t scratch_bytes_of(const cvc_pool *pool, const cvc_call *call) {
 static cvc_status run(job *j, const cvc_pool *pool, const cvc_call *call) {
   cvc_scratch scratch;
   CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(pool, call)));
-  cvc_pool_set_axes(&j->pass, scratch.memory);
-  j->workspaces = (char *)scratch.memory + cvc_pool_axes_bytes(&j->pass);
+  j->workspaces = (char *)scratch.memory + tables_bytes(j);
   const int threads = cvc_plan_threads(call, j->tasks, work_of(j));
+  if (j->by_phases) {
+    cvc_pool_set_phase_tables(&j->pass, &j->phases, scratch.memory);
+    for (int i = 0; i < threads; i++)
+      cvc_pool_clear_phases(&j->pass, &j->phases,
+                            j->workspaces + i * workspace_bytes(j));
+  } else {
+    cvc_pool_set_axes(&j->pass, scratch.memory);
+  }
   cvc_status status = cvc_parallel(call, threads, j->tasks, run_task, j);
   cvc_scratch_end(&scratch);
   return status;

@@ -69,6 +69,18 @@ struct pool_pass {
   pool_axis axes[3];
 };
 
+/** Images sorted by phase, and the taps of their targets: pool_phases.c. */
+typedef struct pool_phases {
+  int64_t channels, places[3], phases;
+  int64_t image, images; /* elements of an image in a phase; images of a task */
+  int64_t before;        /* elements in front of the first image */
+  int64_t step;          /* from a phase to the next */
+  ptrdiff_t *offset;     /* of each tap's sources */
+  ptrdiff_t *position;   /* the same in pixels of a plane */
+  ptrdiff_t *end;        /* of the taps of a target's phase */
+  int32_t *tap;
+} pool_phases;
+
 enum { POOL_BLOCK_PIXELS = 4096 }; /* of a row; bounds the working memory */
 
 /** Taps of a window of axis i that lie inside the input. */
@@ -90,5 +102,23 @@ int64_t cvc_pool_rows(const pool_pass *pass);
 /** Call the pass's function for rows first..last-1 of periods of all images. */
 void cvc_pool_visit(const pool_pass *pass, const pool_space *space,
                     int64_t first, int64_t last);
+
+/** Whether a pass on images of so many channels is worth sorting by phase. */
+bool cvc_pool_has_phases(const pool_pass *pass, int64_t channels);
+
+void cvc_pool_set_phases(const pool_pass *pass, int64_t channels,
+                         pool_phases *phases);
+
+/** Bytes of a thread's memory; of the tables, which are carved and filled. */
+int64_t cvc_pool_phases_bytes(const pool_pass *pass, const pool_phases *phases);
+int64_t cvc_pool_phase_tables_bytes(const pool_pass *pass);
+void cvc_pool_set_phase_tables(const pool_pass *pass, pool_phases *phases,
+                               char *memory);
+
+/** Make a thread's memory ready for tasks, of which this runs one. */
+void cvc_pool_clear_phases(const pool_pass *pass, const pool_phases *phases,
+                           char *memory);
+void cvc_pool_phases_task(const pool_pass *pass, const pool_phases *phases,
+                          int64_t task, char *memory);
 
 #endif /* CVC_POOL_H */
