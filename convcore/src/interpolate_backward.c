@@ -25,6 +25,9 @@ typedef struct job {
   int64_t channels; /* inner ones: those of channels-last images, else 1 */
   int64_t bytes, rows, blocks; /* rows of dx of a task, tasks of an image */
   int64_t most;                /* rows that are blended, or pixels */
+  int64_t taps;                /* of one channel: [taps][pixels of a row], */
+  ptrdiff_t *index;            /* pixels of a blended row, */
+  void *weight;                /* in the dtype */
   char *memory;                /* of each thread */
   int64_t blended_bytes, memory_bytes;
 } job;
@@ -68,28 +71,34 @@ static int64_t most_users(const users *u, int64_t size) {
   return most;
 }
 
-#define ADD_UP(REAL)                                                        \
-  static void add_up_##REAL(const users *u, int64_t size, const REAL *from, \
-                            REAL *to) {                                     \
-    for (int64_t i = 0; i < size; i++) {                                    \
-      REAL sum = 0;                                                         \
-      for (int64_t t = u->begin[i]; t < u->begin[i + 1]; t++)               \
-        sum += (REAL)u->weight[t] * from[u->index[t]];                      \
-      to[i] = sum;                                                          \
-    }                                                                       \
-  }
-ADD_UP(float)
-ADD_UP(double)
+/** Bytes of the outputs of each pixel of a row, in a rectangular table. */
+static int64_t pixels_bytes(const job *j) {
+  return j->channels == 1 ? j->taps * j->of->size[2] * 16 : 0;
+}
+
+/** Fill it: where a pixel has fewer, the others are an element behind the row,
+ * which is 0. */
+static void set_pixels(job *j, char *memory) {
+  const users *u = &j->axes[2];
+  const int64_t size = j->of->size[2];
+  j->index = (ptrdiff_t *)(void *)memory;
+  j->weight = memory + j->taps * size * (int64_t)sizeof *j->index;
+  for (int64_t i = 0; i < size; i++)
+    for (int64_t t = 0; t < j->taps; t++) {
+      const int64_t at = u->begin[i] + t;
+      const bool is = at < u->begin[i + 1];
+      j->index[t * size + i] = is ? u->index[at] : j->of->out[2];
+      cvc_set(j->of->dtype, j->weight, t * size + i, is ? u->weight[at] : 0);
+    }
+}
 
 /** A row of dx from a blended row of dy. */
 static void add_up_row(const job *j, const void *blended, const void **pixels,
                        void *dx) {
   const users *u = &j->axes[2];
   const int64_t size = j->of->size[2];
-  if (j->channels == 1 && j->of->dtype == CVC_F32) {
-    add_up_float(u, size, blended, dx);
-  } else if (j->channels == 1) {
-    add_up_double(u, size, blended, dx);
+  if (j->channels == 1) {
+    j->kernels->resample(size, (int)j->taps, j->index, j->weight, blended, dx);
   } else {
     for (int64_t i = 0; i < size; i++) {
       const int64_t first = u->begin[i], count = u->begin[i + 1] - first;
@@ -125,6 +134,7 @@ static void rows_task(void *context, int64_t task, int thread) {
         weight[count++] = depth->weight[s] * height->weight[t];
       }
     j->kernels->blend(dy_row, count, weight, sources, blended);
+    cvc_set(of->dtype, blended, dy_row, 0);
     add_up_row(j, blended, sources,
                cvc_at(j->dx, (image * rows + r) * row, j->bytes));
   }
@@ -147,14 +157,20 @@ static cvc_status run_all(job *j, int64_t images, const cvc_call *call) {
   const double work =
       CVC_ELEMENT_WORK * (double)(images * j->channels) * (double)pixels;
   const int threads = cvc_plan_threads(call, tasks, work);
-  j->blended_bytes = cvc_round_up(dy_row * j->bytes, 64);
+  j->taps = cvc_max(1, most_users(&j->axes[2], of->size[2]));
+  if (j->taps == 3) j->taps = 4; /* which has a loop of its own */
+  j->blended_bytes = cvc_round_up((dy_row + 1) * j->bytes, 64);
   j->memory_bytes = cvc_round_up(
       j->blended_bytes + j->most * (int64_t)(sizeof(void *) + sizeof(double)),
       64);
-  j->memory = aligned_alloc(64, (size_t)(threads * j->memory_bytes));
-  const cvc_status status =
-      j->memory ? cvc_parallel(call, threads, tasks, rows_task, j)
-                : CVC_NO_MEMORY;
+  const int64_t all = threads * j->memory_bytes;
+  j->memory =
+      aligned_alloc(64, (size_t)(all + cvc_round_up(pixels_bytes(j), 64)));
+  cvc_status status = CVC_NO_MEMORY;
+  if (j->memory) {
+    if (j->channels == 1) set_pixels(j, j->memory + all);
+    status = cvc_parallel(call, threads, tasks, rows_task, j);
+  }
   free(j->memory);
   free(table);
   return status;
