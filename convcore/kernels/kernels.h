@@ -187,7 +187,8 @@ typedef struct cvc_winograd_filter {
 
 /**
  * Part of a batch normalisation: rows x columns elements, rows `step` apart. A
- * column is a channel; with `plane`, all the elements belong to one channel.
+ * column is a channel; with `plane`, all the elements belong to one channel;
+ * with `channels` each row is a channel, of a gradient without ReLU.
  * `mean` to `offset` have an element per channel.
  *
  *   normalized = (x - mean) * scale + bias
@@ -198,7 +199,7 @@ typedef struct cvc_winograd_filter {
  */
 typedef struct cvc_norm {
   ptrdiff_t rows, columns, step;
-  bool plane, relu;
+  bool plane, channels, relu;
   bool stream; /* to `to`, whole vectors of which are aligned */
   double most; /* that ReLU gives; NaN: there is no such bound */
   const void *x, *residual, *dy, *y;

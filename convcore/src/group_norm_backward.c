@@ -48,39 +48,27 @@ static void *coefficient(const job *j, const workspace *w, int which,
   return cvc_at(w->table, which * j->columns + column, j->bytes);
 }
 
-/** Run a kernel on channels first..first+columns-1 of an image: at once where
- * they are columns, else plane by plane. */
+/** Run a kernel on channels first..first+columns-1 of an image: they are
+ * columns or rows. */
 static void run(const job *j, const workspace *w, int64_t image, int64_t first,
                 int64_t columns, void (*kernel)(const cvc_norm *)) {
   const cvc_group_norm *norm = j->norm;
-  const bool plane = norm->layout == CVC_CHANNELS_FIRST && norm->space > 1;
-  const int64_t step = plane ? norm->space : 1; /* to the next channel */
-  const int64_t at = image * norm->space * norm->c + first * step;
-  cvc_norm part = {.rows = plane ? 1 : norm->space,
-                   .columns = plane ? norm->space : columns,
-                   .step = norm->c,
-                   .plane = plane,
-                   .x = cvc_at_const(j->x, at, j->bytes),
-                   .dy = cvc_at_const(j->dy, at, j->bytes),
-                   .to = cvc_at(j->dx, at, j->bytes),
-                   .mean = coefficient(j, w, MEAN, 0),
-                   .scale = coefficient(j, w, SCALE, 0),
-                   .slope = coefficient(j, w, SLOPE, 0),
-                   .offset = coefficient(j, w, OFFSET, 0),
-                   .sums = {w->sums, w->sums + j->columns}};
+  const bool rows = norm->layout == CVC_CHANNELS_FIRST && norm->space > 1;
+  const int64_t at =
+      image * norm->space * norm->c + first * (rows ? norm->space : 1);
+  const cvc_norm part = {.rows = rows ? columns : norm->space,
+                         .columns = rows ? norm->space : columns,
+                         .step = rows ? norm->space : norm->c,
+                         .channels = rows,
+                         .x = cvc_at_const(j->x, at, j->bytes),
+                         .dy = cvc_at_const(j->dy, at, j->bytes),
+                         .to = cvc_at(j->dx, at, j->bytes),
+                         .mean = coefficient(j, w, MEAN, 0),
+                         .scale = coefficient(j, w, SCALE, 0),
+                         .slope = coefficient(j, w, SLOPE, 0),
+                         .offset = coefficient(j, w, OFFSET, 0),
+                         .sums = {w->sums, w->sums + j->columns}};
   kernel(&part);
-  for (int64_t c = 1; plane && c < columns; c++) {
-    part.x = cvc_at_const(part.x, step, j->bytes);
-    part.dy = cvc_at_const(part.dy, step, j->bytes);
-    part.to = cvc_at(part.to, step, j->bytes);
-    part.mean = cvc_at_const(part.mean, 1, j->bytes);
-    part.scale = cvc_at_const(part.scale, 1, j->bytes);
-    part.slope = cvc_at_const(part.slope, 1, j->bytes);
-    part.offset = cvc_at_const(part.offset, 1, j->bytes);
-    part.sums[0]++;
-    part.sums[1]++;
-    kernel(&part);
-  }
 }
 
 /** The coefficients of a group's channels, and their share in the sums of the
@@ -145,12 +133,11 @@ static void task_of_part(void *context, int64_t task, int thread) {
     run_image(j, &w, image, first, columns, sums);
 }
 
-/** The parts' sums of a channel. */
-static double total(const job *j, int64_t which, int64_t channel) {
-  double sum = 0;
-  for (int64_t part = 0; part < j->parts; part++)
-    sum += j->sums[(part * 2 + which) * j->norm->c + channel];
-  return sum;
+/** Add all parts to the first. */
+static void add_parts(const job *j) {
+  const int64_t size = 2 * j->norm->c;
+  for (int64_t part = 1; part < j->parts; part++)
+    for (int64_t i = 0; i < size; i++) j->sums[i] += j->sums[part * size + i];
 }
 
 static cvc_status run_all(job *j, void *dweight, void *dbias,
@@ -172,9 +159,11 @@ static cvc_status run_all(job *j, void *dweight, void *dbias,
   j->sums = (double *)(void *)memory;
   j->memory = memory + sums;
   const cvc_status status = cvc_parallel(call, threads, tasks, task_of_part, j);
+  add_parts(j);
   for (int64_t c = 0; c < norm->c && status == CVC_OK; c++) {
-    if (dbias) cvc_set(norm->dtype, dbias, c, total(j, 0, c));
-    if (dweight) cvc_set(norm->dtype, dweight, c, total(j, 1, c));
+    if (dbias) cvc_set(norm->dtype, dbias, c, size ? j->sums[c] : 0);
+    if (dweight)
+      cvc_set(norm->dtype, dweight, c, size ? j->sums[norm->c + c] : 0);
   }
   free(memory);
   return status;
