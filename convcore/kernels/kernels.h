@@ -133,6 +133,7 @@ typedef struct cvc_window {
   const ptrdiff_t *offset; /* of each tap's source in the first period */
   const int32_t *tap;      /* its number in the whole window */
   const ptrdiff_t *end;    /* target i has the taps end[i - 1]..end[i] - 1 */
+  bool stream; /* to the targets, whole vectors of which are aligned */
 } cvc_window;
 
 /**

@@ -7,11 +7,13 @@
  * channels-first arrays are independent of each other, so a task takes a few,
  * whatever their image, and makes them the channels of one image.
  */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "pool.h"
 
 enum {
+  STREAM_BYTES = 20 << 20, /* that the caches do not keep */
   BYTE_TAPS = 256,         /* that a byte can number */
   CHECK_BLOCK = 64,        /* positions: a loop that becomes vectors */
   TASK_ELEMENTS = 1 << 15, /* written by one task, about */
@@ -273,6 +275,7 @@ static void run_task(void *context, int64_t task, int thread) {
         cvc_min((task + 1) * j->block, j->pass.n * cvc_pool_rows(&j->pass)));
   else
     scatter_task(j, task);
+  if (j->pass.stream) atomic_thread_fence(memory_order_seq_cst);
 }
 
 static job job_of(const cvc_pool *pool, bool backward) {
@@ -349,7 +352,21 @@ static int64_t scratch_bytes_of(const cvc_pool *pool, const cvc_call *call) {
   return bytes;
 }
 
+bool cvc_pool_exceeds_caches(const pool_pass *pass) {
+  const cvc_pool *pool = &pass->pool;
+  const int64_t plane = cvc_volume(pool->size) + cvc_volume(pool->out);
+  return pool->n * pool->c * plane * pass->bytes >= STREAM_BYTES;
+}
+
+/** Whether that is so for channels-last images, whose pixels are lines. */
+static bool streams(const pool_pass *pass) {
+  return pass->pool.layout == CVC_CHANNELS_LAST && pass->function &&
+         (uintptr_t)pass->to % 64 == 0 && pass->c * pass->bytes % 64 == 0 &&
+         cvc_pool_exceeds_caches(pass);
+}
+
 static cvc_status run(job *j, const cvc_pool *pool, const cvc_call *call) {
+  j->pass.stream = streams(&j->pass);
   cvc_scratch scratch;
   CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(pool, call)));
   j->workspaces = (char *)scratch.memory + tables_bytes(j);

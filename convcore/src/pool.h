@@ -62,6 +62,7 @@ struct pool_pass {
   const cvc_kernels *kernels;
   pool_function function;
   bool backward;
+  bool stream; /* targets of whole lines, which the caches would not keep */
   int64_t n, c, bytes; /* bytes of an element */
   const void *from;    /* x or dy */
   void *to;            /* y or dx */
@@ -82,6 +83,9 @@ typedef struct pool_phases {
 } pool_phases;
 
 enum { POOL_BLOCK_PIXELS = 4096 }; /* of a row; bounds the working memory */
+
+/** Whether targets go past the caches: those would not keep both arrays. */
+bool cvc_pool_exceeds_caches(const pool_pass *pass);
 
 /** Taps of a window of axis i that lie inside the input. */
 int64_t cvc_pool_valid_taps(const cvc_pool *pool, int i, int64_t output);

@@ -21,7 +21,6 @@ enum {
   MOST_TAPS = 256,         /* that a byte can number */
   MOST_ELEMENTS = 1 << 16, /* of a channels-last image: the second cache */
   ROOM = 16,               /* behind the places of a phase: of a vector */
-  STREAM_BYTES = 12 << 20  /* of dx; the caches keep less */
 };
 
 /* ----------------------------------------------------------------- layout */
@@ -82,10 +81,7 @@ void cvc_pool_set_phases(const pool_pass *pass, int64_t channels,
 
 /** Whether dx goes past the caches, from memory in which it was ordered. */
 static bool streams(const pool_pass *pass) {
-  const cvc_pool *pool = &pass->pool;
-  return pass->backward &&
-         pool->n * pool->c * cvc_volume(pool->size) * pass->bytes >=
-             STREAM_BYTES;
+  return pass->backward && cvc_pool_exceeds_caches(pass);
 }
 
 int64_t cvc_pool_phases_bytes(const pool_pass *pass, const pool_phases *f) {

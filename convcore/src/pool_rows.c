@@ -230,7 +230,8 @@ static void visit_segment(const pool_pass *pass, const pool_space *space,
                                .y_row = y_row,
                                .offset = space->offset,
                                .tap = space->tap,
-                               .end = space->end}};
+                               .end = space->end,
+                               .stream = pass->stream}};
   for (phase[1] = 0; phase[1] < run[1].phases; phase[1]++)
     for (phase[2] = 0; phase[2] < run[2].phases; phase[2]++)
       space->end[targets++] = taps =
