@@ -256,8 +256,8 @@ static int64_t rows_of(const strip *s) {
 }
 
 /** Whether dy serves as it is, where few tiles read it: the lanes beyond its
- * channels are those of the next pixel, and their sums are dropped. Behind the
- * last pixel there are none. */
+ * channels are those of the next pixels, and their sums are dropped. Behind the
+ * array there are none. */
 static bool is_read_in_place(const strip *s) {
   const weight *w = s->w;
   const cvc_conv *conv = w->job->conv;
@@ -265,8 +265,10 @@ static bool is_read_in_place(const strip *s) {
   const bool few =
       w->panels == 1 || s->end_row - s->first_row <= FEW_TILES * w->kernels->mr;
   const panel p = panel_of(w, s->block, panels_of(w, s->block) - 1);
-  const bool last = s->sample + s->samples == conv->n && s->bottom == w->out[1];
-  return few && dense && (!last || p.first + p.width <= conv->k);
+  const int64_t pixels =
+      (s->sample * w->out[0] * w->out[1] + s->top + rows_of(s)) * w->out[2];
+  const int64_t read = (pixels - 1) * conv->k + p.first + p.width;
+  return few && dense && read <= conv->n * w->pixels * conv->k;
 }
 
 /** dy of the strip by panels, [panel][pixel][nr], with zeros in the lanes
