@@ -113,15 +113,20 @@ int cvc_most_threads(const cvc_call *call, int64_t tasks, double work) {
 
 /* ---------------------------------------------------------- parallel loop */
 
+/* What threads wait for lies in cache lines of its own: beside the caller's
+ * variables on the stack, each look would cost the caller a line. */
+#define LINE 64
+
 typedef struct loop {
-  const cvc_call *call;
+  _Alignas(LINE) const cvc_call *call;
   void *context;
   const cvc_phase *phases;
   int count;
   int threads; /* at most */
   int64_t rounds;
   /* Tasks that are taken and that have ended, of all phases and rounds. */
-  atomic_int_fast64_t taken, ended;
+  _Alignas(LINE) atomic_int_fast64_t taken;
+  atomic_int_fast64_t ended;
   atomic_bool stop;
 } loop;
 
@@ -182,7 +187,7 @@ static void take_tasks(loop *l, int thread) {
  * would have sleeping threads woken each time.
  */
 struct team {
-  loop *loop;
+  _Alignas(LINE) loop *loop;
   /* Loops begun and ended: odd while one is open. */
   atomic_int_fast64_t number;
   atomic_int inside; /* threads that may look at the loop */
