@@ -126,16 +126,17 @@ def test_import_loads_numpy_and_nothing_else_from_outside():
 
 
 def test_import_time(tmp_path):
-    # CPU time, of which other processes take nothing, and the best of several;
-    # the first run writes the byte code that an installed package has.
+    # CPU time, of which other processes take nothing, beside that of NumPy's own
+    # import, and the best of several; the first run writes the byte code that an
+    # installed package has.
     program = (
-        "import time, numpy; start = time.process_time(); import convcore; "
-        "print(time.process_time() - start)"
+        "import time; a = time.process_time(); import numpy; b = time.process_time(); "
+        "import convcore; print((time.process_time() - b) / (b - a))"
     )
     cache = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
-    seconds = min(float(python("-c", program, **cache).stdout) for _ in range(6))
-    print(f"import convcore adds {1e3 * seconds:.1f} ms to import numpy")
-    assert seconds < 0.030
+    share = min(float(python("-c", program, **cache).stdout) for _ in range(6))
+    print(f"import convcore adds {100 * share:.0f} % to import numpy")
+    assert share < 0.8
 
 
 @in_repository
