@@ -20,8 +20,9 @@
 #define STRIP_BYTES (384 * 1024) /* of x: a part of the second level */
 #define LEAST_PIXELS 64          /* of a strip, and most: their sums are one */
 #define MOST_PIXELS 192          /* chain */
-#define GATHER_BYTES 2048
-#define FEW_TILES 3
+#define GATHER_BYTES \
+  2048              /* from pixel to pixel: so far apart, few sets serve */
+#define FEW_TILES 3 /* that read dy where it is: copying costs more */
 #define WAVE_BYTES (64 * 1024 * 1024) /* partials alive at a time */
 #define TASK_PRODUCTS 2.5e8           /* some milliseconds of a task */
 #define ENOUGH_TASKS 8
