@@ -30,6 +30,18 @@ CVC_INLINE void f32_store_lanes__avx2(float *p, int lanes, __m256 v) {
 CVC_INLINE void f64_store_lanes__avx2(double *p, int lanes, __m256d v) {
   _mm256_maskstore_pd(p, lanes_of(2 * lanes), v);
 }
+CVC_INLINE __m256 f32_above__avx2(__m256 a, __m256 b) {
+  return _mm256_max_ps(a, b);
+}
+CVC_INLINE __m256 f32_below__avx2(__m256 a, __m256 b) {
+  return _mm256_min_ps(a, b);
+}
+CVC_INLINE __m256d f64_above__avx2(__m256d a, __m256d b) {
+  return _mm256_max_pd(a, b);
+}
+CVC_INLINE __m256d f64_below__avx2(__m256d a, __m256d b) {
+  return _mm256_min_pd(a, b);
+}
 CVC_INLINE __m256 f32_square_root__avx2(__m256 v) { return _mm256_sqrt_ps(v); }
 CVC_INLINE __m256d f64_square_root__avx2(__m256d v) {
   return _mm256_sqrt_pd(v);

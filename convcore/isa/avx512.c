@@ -29,6 +29,18 @@ CVC_INLINE void f32_store_lanes__avx512(float *p, int lanes, __m512 v) {
 CVC_INLINE void f64_store_lanes__avx512(double *p, int lanes, __m512d v) {
   _mm512_mask_storeu_pd(p, (__mmask8)CVC_LANES_OF(lanes), v);
 }
+CVC_INLINE __m512 f32_above__avx512(__m512 a, __m512 b) {
+  return _mm512_max_ps(a, b);
+}
+CVC_INLINE __m512 f32_below__avx512(__m512 a, __m512 b) {
+  return _mm512_min_ps(a, b);
+}
+CVC_INLINE __m512d f64_above__avx512(__m512d a, __m512d b) {
+  return _mm512_max_pd(a, b);
+}
+CVC_INLINE __m512d f64_below__avx512(__m512d a, __m512d b) {
+  return _mm512_min_pd(a, b);
+}
 CVC_INLINE __m512 f32_square_root__avx512(__m512 v) {
   return _mm512_sqrt_ps(v);
 }
@@ -40,6 +52,14 @@ CVC_INLINE void f32_stream__avx512(float *p, __m512 v) {
 }
 CVC_INLINE void f64_stream__avx512(double *p, __m512d v) {
   _mm512_stream_pd(p, v);
+}
+
+#define CVC_HALVES
+CVC_INLINE __m512 f32_widened__avx512(__m256 v) {
+  return _mm512_zextps256_ps512(v);
+}
+CVC_INLINE __m512d f64_widened__avx512(__m256d v) {
+  return _mm512_zextpd256_pd512(v);
 }
 
 #define CVC_MASKS

@@ -6,15 +6,19 @@
  *   CVC_VECTOR_BYTES   length of its vectors
  *   CVC_TILE_ROWS      rows of the largest tile (its columns: two vectors)
  *   CVC_PARTIAL        it has NAME(load_lanes), NAME(store_lanes): a part of a
- *                      vector, NAME(square_root), and NAME(stream): a store
- *                      past the caches
+ *                      vector; NAME(square_root); NAME(stream): a store past
+ *                      the caches; NAME(above), NAME(below): the larger and the
+ *                      smaller of a and b, b where one of them is NaN
+ *   CVC_HALVES         half vectors take half the time; it has NAME(widened):
+ *                      one with zeros behind it
  *   CVC_MASKS          comparisons give masks; it has NAME(add_taps): sum and
  *                      the lanes of dy whose index is the tap
  *
  * A template sees: REAL the element type, VL the lanes of a vector, VECTOR an
  * aligned vector, VECTOR_U one at any element's address (to load and store
- * through pointers), INTV the signed integers of the same lanes, and NAME(x),
- * the name of kernel x: <dtype>_x__<isa>.
+ * through pointers), HALF and HALF_U those of half the lanes, INTV the signed
+ * integers of the same lanes, and NAME(x), the name of kernel x:
+ * <dtype>_x__<isa>.
  */
 #include <math.h>
 #include <string.h>
@@ -44,12 +48,17 @@
 typedef float f32_vector __attribute__((vector_size(CVC_VECTOR_BYTES)));
 typedef float f32_vector_u
     __attribute__((vector_size(CVC_VECTOR_BYTES), aligned(4), may_alias));
+typedef float f32_half __attribute__((vector_size(CVC_VECTOR_BYTES / 2)));
+typedef float f32_half_u
+    __attribute__((vector_size(CVC_VECTOR_BYTES / 2), aligned(4), may_alias));
 typedef int32_t f32_integers __attribute__((vector_size(CVC_VECTOR_BYTES)));
 
 #define REAL float
 #define VL (CVC_VECTOR_BYTES / 4)
 #define VECTOR f32_vector
 #define VECTOR_U f32_vector_u
+#define HALF f32_half
+#define HALF_U f32_half_u
 #define INTV f32_integers
 #define NAME(x) CVC_PASTE(f32, x, CVC_ISA)
 #include "templates.h"
@@ -59,12 +68,17 @@ typedef int32_t f32_integers __attribute__((vector_size(CVC_VECTOR_BYTES)));
 typedef double f64_vector __attribute__((vector_size(CVC_VECTOR_BYTES)));
 typedef double f64_vector_u
     __attribute__((vector_size(CVC_VECTOR_BYTES), aligned(8), may_alias));
+typedef double f64_half __attribute__((vector_size(CVC_VECTOR_BYTES / 2)));
+typedef double f64_half_u
+    __attribute__((vector_size(CVC_VECTOR_BYTES / 2), aligned(8), may_alias));
 typedef int64_t f64_integers __attribute__((vector_size(CVC_VECTOR_BYTES)));
 
 #define REAL double
 #define VL (CVC_VECTOR_BYTES / 8)
 #define VECTOR f64_vector
 #define VECTOR_U f64_vector_u
+#define HALF f64_half
+#define HALF_U f64_half_u
 #define INTV f64_integers
 #define NAME(x) CVC_PASTE(f64, x, CVC_ISA)
 #include "templates.h"

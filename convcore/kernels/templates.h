@@ -29,5 +29,7 @@
 #undef VL
 #undef VECTOR
 #undef VECTOR_U
+#undef HALF
+#undef HALF_U
 #undef INTV
 #undef NAME

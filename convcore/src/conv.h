@@ -108,7 +108,7 @@ static inline int64_t cvc_panel_width(int64_t produced, int64_t panel,
  * Packed weights: this header, 64 bytes long, then
  *   panels[group][panel][tap][reduced][width]
  * and, beginning at the next multiple of 64 bytes, a second part:
- *   u[group][panel][point][reduced][width]      for Winograd,
+ *   u[group][panel][point][reduced][width]      for Winograd, where kept,
  *   w as it was given                           for planar convolution,
  *   w[k][tap][c]                                for im2col's gradient of x,
  *                                               whose groups are the filter
@@ -252,6 +252,7 @@ typedef struct cvc_winograd_size {
 } cvc_winograd_size;
 cvc_winograd_size cvc_winograd_sizes(const cvc_conv *conv, cvc_pass pass,
                                      int m);
+/** Elements of all u; 0 where they are not kept, but made from the panels. */
 int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m);
 /** u of reduced channels c..c+count-1 of a panel, from their filters
  * w[c][tap][width]. */

@@ -14,6 +14,13 @@ static bool gradient_columns(cvc_pass pass, cvc_choice choice) {
   return choice.algorithm == CVC_IM2COL && pass == CVC_BACKWARD_DATA;
 }
 
+/** Winograd's transformed weights are part of what is packed. */
+static bool points_are_kept(const cvc_conv *conv, cvc_pass pass,
+                            cvc_choice choice) {
+  return choice.algorithm == CVC_WINOGRAD &&
+         cvc_winograd_weights(conv, pass, choice.m) > 0;
+}
+
 cvc_channels cvc_packed_channels(const cvc_conv *conv, cvc_pass pass,
                                  cvc_choice choice) {
   if (choice.depthwise)
@@ -70,7 +77,7 @@ int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
 static cvc_packed header_of(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice) {
   const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
-  const int format = choice.algorithm == CVC_WINOGRAD
+  const int format = points_are_kept(conv, pass, choice)
                          ? CVC_FORMAT_WINOGRAD + choice.m
                      : choice.planar                  ? CVC_FORMAT_PLANAR
                      : gradient_columns(pass, choice) ? CVC_FORMAT_COLUMNS
@@ -121,6 +128,7 @@ typedef struct pack_job {
   void *packed;
   int64_t panels, parts; /* of a group; of a panel */
   int64_t taps;
+  bool points;   /* Winograd's are kept */
   int64_t units; /* groups that are parts of a group of the convolution */
   /* Strides of w, in elements. */
   int64_t group_stride, unit_stride, produced_stride, reduced_stride;
@@ -191,7 +199,7 @@ static void pack_terms(const pack_job *p, const pack_panel *panel,
     memcpy((char *)panel->to + (tap * panel->reduced + c) * row_bytes,
            buffer + i * row_bytes, (size_t)row_bytes);
   }
-  if (p->choice.algorithm == CVC_WINOGRAD)
+  if (p->points)
     cvc_winograd_pack(
         p->conv, p->pass, p->choice.m, panel->group, panel->panel,
         first / p->taps, count / p->taps, buffer,
@@ -224,6 +232,7 @@ static pack_job job_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
       .panels = cvc_ceil_div(ch.produced, panel_columns(conv, choice)),
       .parts = cvc_ceil_div(ch.reduced, TASK_CHANNELS),
       .taps = taps,
+      .points = points_are_kept(conv, pass, choice),
       .units = 1,
       .group_stride = k * c * taps,
       .produced_stride = pass == CVC_FORWARD ? c * taps : taps,

@@ -18,6 +18,12 @@
 #define LEAST_TILES 28
 #define MOST_TILES 112
 #define STREAM_BYTES (16 * 1024 * 1024)
+/* Transformed weights are up to four times what they are made from. From so
+ * many bytes on, those of plain weights, which serve one run, are made at their
+ * turn where one block has all tiles, so many bytes at a time that they stay in
+ * the cache. */
+#define FRESH_BYTES (2 * 1024 * 1024)
+#define FRESH_PART_BYTES (256 * 1024)
 
 enum { MOST_TAPS = 25, PANEL_BYTES = 128 }; /* of a filter; of their columns */
 
@@ -36,6 +42,8 @@ typedef struct winograd {
   int64_t channels, depth;
   int64_t points, panels, total; /* total: tiles of all images */
   int64_t block, blocks;         /* tiles of a block; blocks */
+  bool fresh;                    /* weights are transformed at their turn, */
+  int64_t terms;                 /* of so many channels at a time */
   int64_t parts;                 /* of a block that threads share */
   int64_t v_row, m_row;          /* elements of a tile, in whole vectors */
   int64_t v_point, m_point;      /* elements between points */
@@ -91,6 +99,14 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
   const int64_t even = cvc_round_up(g.blocks, threads);
   if (g.blocks > 1 && g.total >= even * g.kernels->mr) g.blocks = even;
   g.block = cvc_ceil_div(g.total, g.blocks);
+  g.fresh = conv->weights == CVC_WEIGHTS_PLAIN && g.blocks == 1 &&
+            g.depth == g.ch.reduced && weight_bytes >= FRESH_BYTES;
+  g.terms = g.depth;
+  if (g.fresh) {
+    const int64_t row_bytes = g.points * g.kernels->nr * g.bytes;
+    const int64_t parts = cvc_ceil_div(g.depth * row_bytes, FRESH_PART_BYTES);
+    g.terms = cvc_ceil_div(g.depth, parts);
+  }
   /* One cache line more than a multiple of 4 KB would need: points of a tile
    * must not all fall into one cache set. */
   const int64_t line = 64 / g.bytes;
@@ -115,7 +131,7 @@ cvc_winograd_size cvc_winograd_sizes(const cvc_conv *conv, cvc_pass pass,
 
 /** Elements between points of a panel: a cache line more, as for v and m. */
 static int64_t u_point(const winograd *g, int64_t width) {
-  return g->depth * width + 64 / g->bytes;
+  return g->terms * width + 64 / g->bytes;
 }
 
 static int64_t u_offset(const winograd *g, int64_t group, int64_t panel) {
@@ -126,22 +142,55 @@ static int64_t u_offset(const winograd *g, int64_t group, int64_t panel) {
 
 int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m) {
   const winograd g = winograd_of(conv, pass, m, 1);
-  return u_offset(&g, conv->groups, 0);
+  return g.fresh ? 0 : u_offset(&g, conv->groups, 0);
 }
 
-/** Every s-th tap of a filter, from (p, q) on, of `width` columns; 0 where the
- * filter has none. */
+/** Filters of one panel: those of channel 0 and the elements from a channel,
+ * and from a tap, to the next. */
+typedef struct filters {
+  const void *w;
+  int64_t channel, tap, width;
+} filters;
+
+/** Every s-th tap of a filter, from (p, q) on; 0 where it has none. */
 static void take_taps(const winograd *g, const cvc_conv *conv, int64_t p,
-                      int64_t q, int64_t width, const void *w, char *taps) {
-  const size_t bytes = (size_t)(width * g->bytes);
+                      int64_t q, const filters *from, const void *w,
+                      char *taps) {
+  const size_t bytes = (size_t)(from->width * g->bytes);
   for (int64_t i = p; i < g->r[0] * g->s[0]; i += g->s[0])
     for (int64_t j = q; j < g->r[1] * g->s[1]; j += g->s[1], taps += bytes) {
+      const int64_t tap = i * conv->kernel[2] + j;
       if (i < conv->kernel[1] && j < conv->kernel[2])
-        memcpy(taps,
-               cvc_at_const(w, (i * conv->kernel[2] + j) * width, g->bytes),
-               bytes);
+        memcpy(taps, cvc_at_const(w, tap * from->tap, g->bytes), bytes);
       else
         memset(taps, 0, bytes);
+    }
+}
+
+/** u of `count` channels from channel c on, of the panel that begins at u. */
+static void transform_filters(const winograd *g, const cvc_conv *conv,
+                              const filters *from, int64_t c, int64_t count,
+                              void *u, cvc_stores stores) {
+  _Alignas(64) char taken[MOST_TAPS * PANEL_BYTES];
+  const bool takes = g->s[0] * g->s[1] > 1;
+  cvc_winograd_filter filter = {.nh = g->n[0],
+                                .nw = g->n[1],
+                                .rw = g->r[1],
+                                .width = (int)from->width,
+                                .w_tap = takes ? from->width : from->tap,
+                                .w_next = from->channel,
+                                .turned = g->pass == CVC_BACKWARD_DATA,
+                                .u_point = u_point(g, from->width),
+                                .stores = stores};
+  for (int64_t i = 0; i < count; i++)
+    for (int64_t part = 0; part < g->s[0] * g->s[1]; part++) {
+      const void *w = cvc_at_const(from->w, i * from->channel, g->bytes);
+      if (takes)
+        take_taps(g, conv, part / g->s[1], part % g->s[1], from, w, taken);
+      filter.w = takes ? taken : w;
+      filter.u =
+          cvc_at(u, (part * g->ch.reduced + c + i) * from->width, g->bytes);
+      g->kernels->winograd_filter(&filter);
     }
 }
 
@@ -150,33 +199,17 @@ void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
                        const void *w, void *points) {
   const winograd g = winograd_of(conv, pass, m, 1);
   const int64_t width = cvc_panel_width(g.ch.produced, panel, g.kernels);
-  const int64_t taps = conv->kernel[1] * conv->kernel[2];
-  _Alignas(64) char taken[MOST_TAPS * PANEL_BYTES];
-  cvc_winograd_filter filter = {.nh = g.n[0],
-                                .nw = g.n[1],
-                                .rw = g.r[1],
-                                .width = (int)width,
-                                .turned = pass == CVC_BACKWARD_DATA,
-                                .u_point = u_point(&g, width)};
+  const filters from = {.w = w,
+                        .channel = conv->kernel[1] * conv->kernel[2] * width,
+                        .tap = width,
+                        .width = width};
   const int64_t bytes = u_offset(&g, conv->groups, 0) * g.bytes;
-  if (bytes >= STREAM_BYTES) filter.stores = CVC_STORES_STREAM;
-  for (int64_t i = 0; i < count; i++)
-    for (int64_t part = 0; part < g.s[0] * g.s[1]; part++) {
-      filter.w = cvc_at_const(w, i * taps * width, g.bytes);
-      if (g.s[0] * g.s[1] > 1) {
-        take_taps(&g, conv, part / g.s[1], part % g.s[1], width, filter.w,
-                  taken);
-        filter.w = taken;
-      }
-      filter.u = cvc_at(
-          points,
-          u_offset(&g, group, panel) + (part * g.ch.reduced + c + i) * width,
-          g.bytes);
-      g.kernels->winograd_filter(&filter);
-    }
+  const bool streams = bytes >= STREAM_BYTES;
+  transform_filters(&g, conv, &from, c, count,
+                    cvc_at(points, u_offset(&g, group, panel), g.bytes),
+                    streams ? CVC_STORES_STREAM : CVC_STORES_PLAIN);
   /* What was written past the caches is seen before the task's end is. */
-  if (filter.stores == CVC_STORES_STREAM)
-    atomic_thread_fence(memory_order_seq_cst);
+  if (streams) atomic_thread_fence(memory_order_seq_cst);
 }
 
 /* -------------------------------------------------------- three phases */
@@ -260,37 +293,63 @@ static void transform_input(const winograd *g, const block *b, int64_t begin,
 
 static const ptrdiff_t no_offset = 0;
 
+/** u of a panel, terms from c on: as it was packed, or made now, in `fresh`. */
+static const void *panel_weights(const winograd *g, int64_t group,
+                                 int64_t panel, int64_t c, int64_t count,
+                                 void *fresh) {
+  const cvc_conv_job *job = g->job;
+  if (!g->fresh)
+    return cvc_at_const(
+        cvc_packed_second(job->conv, g->pass, job->choice, job->packed),
+        u_offset(g, group, panel), g->bytes);
+  const int64_t width = cvc_panel_width(g->ch.produced, panel, g->kernels);
+  const filters from = {
+      .w = cvc_at_const(cvc_packed_panel(job->conv, g->pass, job->choice,
+                                         job->packed, group, panel),
+                        c * width, g->bytes),
+      .channel = width,
+      .tap = g->ch.reduced * width,
+      .width = width};
+  transform_filters(g, job->conv, &from, 0, count, fresh, CVC_STORES_PLAIN);
+  return fresh;
+}
+
+/** Terms c..c+count-1 of m of all tiles of the block, one panel. */
+static void multiply_terms(const winograd *g, const block *b, int64_t panel,
+                           int64_t c, int64_t count, const void *u) {
+  const int64_t width = cvc_panel_width(g->ch.produced, panel, g->kernels);
+  const int64_t k = panel * g->kernels->nr;
+  for (int64_t point = 0; point < g->points; point++) {
+    cvc_tile tile = {
+        .a = cvc_at_const(b->v, point * g->v_point + c, g->bytes),
+        .b = cvc_at_const(u, point * u_point(g, width), g->bytes),
+        .a_run = &no_offset,
+        .b_run = &no_offset,
+        .runs = 1,
+        .length = count,
+        .a_row = g->v_row,
+        .a_step = 1,
+        .b_step = width,
+        .c = cvc_at(b->m, point * g->m_point + k, g->bytes),
+        .c_row = g->m_row,
+        .columns = (int)width,
+        .accumulate = c > 0,
+        /* Two calls read all of the next point's weights. */
+        .next = cvc_at_const(u, (point + 1) * u_point(g, width), g->bytes),
+        .next_tile = count * g->kernels->vector_length};
+    cvc_run_tiles(g->kernels, &tile, b->count, g->bytes);
+  }
+}
+
 /** m of all tiles of the block, panels [begin, end). */
 static void multiply(const winograd *g, const block *b, int64_t begin,
-                     int64_t end) {
-  const void *u =
-      cvc_packed_second(g->job->conv, g->pass, g->job->choice, g->job->packed);
-  for (int64_t panel = begin; panel < end; panel++) {
-    const int64_t width = cvc_panel_width(g->ch.produced, panel, g->kernels);
-    const int64_t k = panel * g->kernels->nr;
-    const void *panel_u =
-        cvc_at_const(u, u_offset(g, b->group, panel), g->bytes);
-    for (int64_t point = 0; point < g->points; point++) {
-      cvc_tile tile = {
-          .a = cvc_at_const(b->v, point * g->v_point, g->bytes),
-          .b = cvc_at_const(panel_u, point * u_point(g, width), g->bytes),
-          .a_run = &no_offset,
-          .b_run = &no_offset,
-          .runs = 1,
-          .length = g->depth,
-          .a_row = g->v_row,
-          .a_step = 1,
-          .b_step = width,
-          .c = cvc_at(b->m, point * g->m_point + k, g->bytes),
-          .c_row = g->m_row,
-          .columns = (int)width,
-          /* Two calls read all of the next point's weights. */
-          .next =
-              cvc_at_const(panel_u, (point + 1) * u_point(g, width), g->bytes),
-          .next_tile = g->depth * g->kernels->vector_length};
-      cvc_run_tiles(g->kernels, &tile, b->count, g->bytes);
+                     int64_t end, void *fresh) {
+  for (int64_t panel = begin; panel < end; panel++)
+    for (int64_t c = 0; c < g->depth; c += g->terms) {
+      const int64_t count = cvc_min(g->terms, g->depth - c);
+      multiply_terms(g, b, panel, c, count,
+                     panel_weights(g, b->group, panel, c, count, fresh));
     }
-  }
 }
 
 /** y of tiles [begin, end) of the block. A tile with an infinity or NaN is
@@ -332,7 +391,7 @@ static void transform_output(const winograd *g, const block *b, int64_t begin,
 /* ------------------------------------------------------------ the blocks */
 
 /** What a thread needs beside its block: memory for the direct algorithm, then
- * that of the margin. */
+ * that of the margin and of a panel's weights. */
 static int64_t zeros_bytes(const winograd *g) {
   return cvc_round_up(g->channels * g->bytes, 64);
 }
@@ -342,16 +401,26 @@ static int64_t margin_bytes(const winograd *g) {
   return zeros_bytes(g) + cvc_round_up(pixels, 64);
 }
 
+static int64_t fresh_bytes(const winograd *g) {
+  const int64_t most = u_point(g, cvc_min(g->m_row, g->kernels->nr));
+  return g->fresh ? cvc_round_up(g->points * most * g->bytes, 64) : 0;
+}
+
 static int64_t own_bytes(const winograd *g, const cvc_conv *conv) {
-  return cvc_direct_scratch(conv, g->pass, 1) + margin_bytes(g);
+  return cvc_direct_scratch(conv, g->pass, 1) + margin_bytes(g) +
+         fresh_bytes(g);
 }
 
 static void *direct_scratch(const winograd *g, int thread) {
   return g->scratch + thread * own_bytes(g, g->job->conv);
 }
 
+static void *fresh_of(const winograd *g, int thread) {
+  return (char *)direct_scratch(g, thread + 1) - fresh_bytes(g);
+}
+
 static margin margin_of(const winograd *g, int thread) {
-  char *zeros = (char *)direct_scratch(g, thread + 1) - margin_bytes(g);
+  char *zeros = (char *)fresh_of(g, thread) - margin_bytes(g);
   return (margin){.zeros = zeros, .pixels = zeros + zeros_bytes(g)};
 }
 
@@ -373,7 +442,7 @@ static void block_task(void *context, int64_t task, int thread) {
   const block b = block_at(g, task / g->ch.groups, task % g->ch.groups, thread);
   const margin margin = margin_of(g, thread);
   transform_input(g, &b, 0, b.count, &margin);
-  multiply(g, &b, 0, g->panels);
+  multiply(g, &b, 0, g->panels, fresh_of(g, thread));
   transform_output(g, &b, 0, b.count, direct_scratch(g, thread));
 }
 
@@ -392,10 +461,9 @@ static void input_task(void *context, int64_t index, int64_t task, int thread) {
 
 static void multiply_task(void *context, int64_t index, int64_t task,
                           int thread) {
-  (void)thread;
   const winograd *g = context;
   const block b = shared_block(g, index);
-  multiply(g, &b, task, task + 1);
+  multiply(g, &b, task, task + 1, fresh_of(g, thread));
 }
 
 static void output_task(void *context, int64_t index, int64_t task,
