@@ -179,7 +179,6 @@ typedef struct cvc_winograd_output {
 typedef struct cvc_winograd_filter {
   int nh, nw, rw;
   const void *w; /* filters w[rh][rw][width], width in whole vectors */
-  ptrdiff_t w_tap, w_next; /* elements to the next tap; to the next filter */
   int width;
   int turned; /* by 180 degrees */
   void *u;    /* u[point][width] = G w G^T */

@@ -166,7 +166,11 @@ static parts parts_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
     p.algorithm = cvc_linear_scratch(conv, pass, threads);
     return p;
   }
-  if (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PLAIN)
+  const bool as_they_are = choice.algorithm == CVC_WINOGRAD &&
+                           pass != CVC_BACKWARD_WEIGHT &&
+                           cvc_winograd_plain(conv, pass, choice.m);
+  if (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PLAIN &&
+      !as_they_are)
     p.packed = padded(cvc_packed_elements(conv, pass, choice), conv);
   if (choice.depthwise)
     p.algorithm = cvc_depthwise_scratch(conv, pass, threads);

@@ -108,7 +108,7 @@ static inline int64_t cvc_panel_width(int64_t produced, int64_t panel,
  * Packed weights: this header, 64 bytes long, then
  *   panels[group][panel][tap][reduced][width]
  * and, beginning at the next multiple of 64 bytes, a second part:
- *   u[group][panel][point][reduced][width]      for Winograd, where kept,
+ *   u[group][panel][point][reduced][width]      for Winograd,
  *   w as it was given                           for planar convolution,
  *   w[k][tap][c]                                for im2col's gradient of x,
  *                                               whose groups are the filter
@@ -137,6 +137,13 @@ int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice);
 cvc_status cvc_pack(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
                     const void *w, void *packed, const cvc_call *call);
+
+enum { CVC_TERM_BYTES = 128 }; /* of a panel's columns, at most */
+
+/** filters[c][tap][width] of `count` reduced channels from c on of a panel. */
+void cvc_panel_filters(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
+                       const void *w, int64_t group, int64_t panel, int64_t c,
+                       int64_t count, void *filters);
 
 /** w again, from what a forward pass was packed to. */
 void cvc_unpack(const cvc_conv *conv, cvc_choice choice, const void *packed,
@@ -181,7 +188,7 @@ typedef struct cvc_conv_job {
   const cvc_call *call;
   int threads;
   const void *x, *y, *bias, *residual; /* y: dy when backward */
-  const void *packed;                  /* or plain: linear, planar and plain */
+  const void *packed;                  /* or plain: linear, planar, ... */
   void *target;                        /* y, dx or dw */
   void *db;
   void *scratch; /* what the algorithm's own _scratch function asked for */
@@ -252,7 +259,9 @@ typedef struct cvc_winograd_size {
 } cvc_winograd_size;
 cvc_winograd_size cvc_winograd_sizes(const cvc_conv *conv, cvc_pass pass,
                                      int m);
-/** Elements of all u; 0 where they are not kept, but made from the panels. */
+/** Plain weights are not packed, but transformed when they are needed. */
+bool cvc_winograd_plain(const cvc_conv *conv, cvc_pass pass, int m);
+/** Elements of all u. */
 int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m);
 /** u of reduced channels c..c+count-1 of a panel, from their filters
  * w[c][tap][width]. */

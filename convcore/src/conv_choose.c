@@ -58,8 +58,10 @@
 #define ADD_CYCLES 2.0
 /* Converting a whole array between layouts, cycles per element. */
 #define CONVERT_CYCLES 0.5
-/* Packing, cycles per vector of weights: moving, and Winograd's transform. */
+/* Packing, cycles per vector of weights: moving, bringing in order alone, and
+ * Winograd's transform. */
 #define PACK_CYCLES 18.0
+#define ORDER_CYCLES 6.0
 #define FILTER_CYCLES 6.0
 
 /** Winograd tiles that exist, for filters of r taps on both axes (or on w
@@ -260,8 +262,9 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   cycles += tiles * groups * few * FEW_CYCLES;
   if (conv->weights == CVC_WEIGHTS_PLAIN)
     cycles += FILTER_CYCLES * weights +
-              PACK_CYCLES * groups * (double)ch.reduced *
-                  vectors(conv, ch.produced) * (double)cvc_volume(conv->kernel);
+              (cvc_winograd_plain(conv, pass, m) ? ORDER_CYCLES : PACK_CYCLES) *
+                  groups * (double)ch.reduced * vectors(conv, ch.produced) *
+                  (double)cvc_volume(conv->kernel);
   return cycles + convert_cycles(conv);
 }
 

@@ -14,13 +14,6 @@ static bool gradient_columns(cvc_pass pass, cvc_choice choice) {
   return choice.algorithm == CVC_IM2COL && pass == CVC_BACKWARD_DATA;
 }
 
-/** Winograd's transformed weights are part of what is packed. */
-static bool points_are_kept(const cvc_conv *conv, cvc_pass pass,
-                            cvc_choice choice) {
-  return choice.algorithm == CVC_WINOGRAD &&
-         cvc_winograd_weights(conv, pass, choice.m) > 0;
-}
-
 cvc_channels cvc_packed_channels(const cvc_conv *conv, cvc_pass pass,
                                  cvc_choice choice) {
   if (choice.depthwise)
@@ -77,7 +70,7 @@ int64_t cvc_packed_elements(const cvc_conv *conv, cvc_pass pass,
 static cvc_packed header_of(const cvc_conv *conv, cvc_pass pass,
                             cvc_choice choice) {
   const cvc_channels ch = cvc_packed_channels(conv, pass, choice);
-  const int format = points_are_kept(conv, pass, choice)
+  const int format = choice.algorithm == CVC_WINOGRAD
                          ? CVC_FORMAT_WINOGRAD + choice.m
                      : choice.planar                  ? CVC_FORMAT_PLANAR
                      : gradient_columns(pass, choice) ? CVC_FORMAT_COLUMNS
@@ -116,9 +109,9 @@ const void *cvc_packed_second(const cvc_conv *conv, cvc_pass pass,
                       cvc_dtype_bytes(conv->dtype));
 }
 
-/* Reduced channels of a task; terms, which are taps of a channel, and bytes of
- * each in the buffer where they are brought into the order of the panels. */
-enum { TASK_CHANNELS = 32, TERMS = 144, TERM_BYTES = 128 };
+/* Reduced channels of a task; terms, which are taps of a channel, that are
+ * brought into the order of the panels at a time. */
+enum { TASK_CHANNELS = 32, TERMS = 144 };
 
 typedef struct pack_job {
   const cvc_conv *conv;
@@ -128,7 +121,6 @@ typedef struct pack_job {
   void *packed;
   int64_t panels, parts; /* of a group; of a panel */
   int64_t taps;
-  bool points;   /* Winograd's are kept */
   int64_t units; /* groups that are parts of a group of the convolution */
   /* Strides of w, in elements. */
   int64_t group_stride, unit_stride, produced_stride, reduced_stride;
@@ -154,31 +146,32 @@ static pack_panel panel_at(const pack_job *p, int64_t group, int64_t panel) {
   const int64_t at = group / p->units * p->group_stride +
                      group % p->units * p->unit_stride +
                      first * p->produced_stride;
-  return (pack_panel){.group = group,
-                      .panel = panel,
-                      .columns = cvc_min(width, ch.produced - first),
-                      .width = width,
-                      .reduced = ch.reduced,
-                      .at = at,
-                      .w = cvc_at_const(p->w, at, cvc_dtype_bytes(conv->dtype)),
-                      .to = (void *)cvc_packed_panel(conv, p->pass, p->choice,
-                                                     p->packed, group, panel)};
+  return (pack_panel){
+      .group = group,
+      .panel = panel,
+      .columns = cvc_min(width, ch.produced - first),
+      .width = width,
+      .reduced = ch.reduced,
+      .at = at,
+      .w = cvc_at_const(p->w, at, cvc_dtype_bytes(conv->dtype)),
+      .to = p->packed ? (void *)cvc_packed_panel(conv, p->pass, p->choice,
+                                                 p->packed, group, panel)
+                      : NULL};
 }
 
 /** `count` terms of a panel from number `first`, in the order (channel, tap).
  */
-static void pack_terms(const pack_job *p, const pack_panel *panel,
-                       int64_t first, int64_t count) {
+static void order_terms(const pack_job *p, const pack_panel *panel,
+                        int64_t first, int64_t count, char *terms) {
   const int64_t bytes = cvc_dtype_bytes(p->conv->dtype);
   const int64_t row_bytes = panel->width * bytes;
   const cvc_kernels *kernels = cvc_kernels_of(p->conv->dtype);
-  _Alignas(64) char buffer[TERMS * TERM_BYTES];
   if (panel->columns < panel->width)
-    memset(buffer, 0, (size_t)(count * row_bytes));
+    memset(terms, 0, (size_t)(count * row_bytes));
   for (int64_t i = 0, side_by_side; i < count; i += side_by_side) {
     const int64_t c = (first + i) / p->taps, tap = (first + i) % p->taps;
     const void *w = cvc_at_const(panel->w, c * p->reduced_stride + tap, bytes);
-    char *to = buffer + i * row_bytes;
+    char *to = terms + i * row_bytes;
     side_by_side = cvc_min(p->taps - tap, count - i);
     if (p->produced_stride == 1) {
       memcpy(to, w, (size_t)(panel->columns * bytes));
@@ -189,6 +182,14 @@ static void pack_terms(const pack_job *p, const pack_panel *panel,
     kernels->transpose(panel->columns, side_by_side, w, p->produced_stride, to,
                        panel->width);
   }
+}
+
+static void pack_terms(const pack_job *p, const pack_panel *panel,
+                       int64_t first, int64_t count) {
+  const int64_t row_bytes = panel->width * cvc_dtype_bytes(p->conv->dtype);
+  const cvc_kernels *kernels = cvc_kernels_of(p->conv->dtype);
+  _Alignas(64) char buffer[TERMS * CVC_TERM_BYTES];
+  order_terms(p, panel, first, count, buffer);
   if (!kernels->all_finite(count * panel->width, buffer)) {
     const uint32_t no = 0; /* every task that writes it writes the same */
     __atomic_store(&((cvc_packed *)p->packed)->all_finite, &no,
@@ -199,7 +200,7 @@ static void pack_terms(const pack_job *p, const pack_panel *panel,
     memcpy((char *)panel->to + (tap * panel->reduced + c) * row_bytes,
            buffer + i * row_bytes, (size_t)row_bytes);
   }
-  if (p->points)
+  if (p->choice.algorithm == CVC_WINOGRAD)
     cvc_winograd_pack(
         p->conv, p->pass, p->choice.m, panel->group, panel->panel,
         first / p->taps, count / p->taps, buffer,
@@ -232,11 +233,18 @@ static pack_job job_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
       .panels = cvc_ceil_div(ch.produced, panel_columns(conv, choice)),
       .parts = cvc_ceil_div(ch.reduced, TASK_CHANNELS),
       .taps = taps,
-      .points = points_are_kept(conv, pass, choice),
       .units = 1,
       .group_stride = k * c * taps,
       .produced_stride = pass == CVC_FORWARD ? c * taps : taps,
       .reduced_stride = pass == CVC_FORWARD ? taps : c * taps};
+}
+
+void cvc_panel_filters(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
+                       const void *w, int64_t group, int64_t panel, int64_t c,
+                       int64_t count, void *filters) {
+  const pack_job job = job_of(conv, pass, choice, w, NULL); /* reads only */
+  const pack_panel at = panel_at(&job, group, panel);
+  order_terms(&job, &at, c * job.taps, count * job.taps, filters);
 }
 
 void cvc_unpack(const cvc_conv *conv, cvc_choice choice, const void *packed,

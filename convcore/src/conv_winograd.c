@@ -18,14 +18,15 @@
 #define LEAST_TILES 28
 #define MOST_TILES 112
 #define STREAM_BYTES (16 * 1024 * 1024)
-/* Transformed weights are up to four times what they are made from. From so
- * many bytes on, those of plain weights, which serve one run, are made at their
- * turn where one block has all tiles, so many bytes at a time that they stay in
- * the cache. */
-#define FRESH_BYTES (2 * 1024 * 1024)
-#define FRESH_PART_BYTES (256 * 1024)
+/* Transformed weights are up to four times what they are made from. Plain ones
+ * serve one run: where one block has all tiles they are made at their turn, so
+ * many bytes at a time that they stay in the cache. */
+#define FRESH_BYTES (256 * 1024)
 
-enum { MOST_TAPS = 25, PANEL_BYTES = 128 }; /* of a filter; of their columns */
+enum {
+  MOST_TAPS = 25, /* of a filter */
+  TERMS = 144     /* taps of the filters that are brought into order at once */
+};
 
 typedef struct winograd {
   const cvc_conv_job *job;
@@ -42,8 +43,10 @@ typedef struct winograd {
   int64_t channels, depth;
   int64_t points, panels, total; /* total: tiles of all images */
   int64_t block, blocks;         /* tiles of a block; blocks */
-  bool fresh;                    /* weights are transformed at their turn, */
+  bool fresh;                    /* u is made from plain weights at its turn, */
   int64_t terms;                 /* of so many channels at a time */
+  const void *direct;            /* that algorithm's panels, or NULL: */
+  atomic_bool *unfinished;       /* it is missing */
   int64_t parts;                 /* of a block that threads share */
   int64_t v_row, m_row;          /* elements of a tile, in whole vectors */
   int64_t v_point, m_point;      /* elements between points */
@@ -100,12 +103,12 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
   if (g.blocks > 1 && g.total >= even * g.kernels->mr) g.blocks = even;
   g.block = cvc_ceil_div(g.total, g.blocks);
   g.fresh = conv->weights == CVC_WEIGHTS_PLAIN && g.blocks == 1 &&
-            g.depth == g.ch.reduced && weight_bytes >= FRESH_BYTES;
+            g.depth == g.ch.reduced;
   g.terms = g.depth;
   if (g.fresh) {
     const int64_t row_bytes = g.points * g.kernels->nr * g.bytes;
-    const int64_t parts = cvc_ceil_div(g.depth * row_bytes, FRESH_PART_BYTES);
-    g.terms = cvc_ceil_div(g.depth, parts);
+    g.terms = cvc_ceil_div(
+        g.depth, cvc_ceil_div(cvc_max(g.depth, 1) * row_bytes, FRESH_BYTES));
   }
   /* One cache line more than a multiple of 4 KB would need: points of a tile
    * must not all fall into one cache set. */
@@ -140,56 +143,54 @@ static int64_t u_offset(const winograd *g, int64_t group, int64_t panel) {
   return g->points * (g->depth * columns + panels * (64 / g->bytes));
 }
 
-int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m) {
-  const winograd g = winograd_of(conv, pass, m, 1);
-  return g.fresh ? 0 : u_offset(&g, conv->groups, 0);
+bool cvc_winograd_plain(const cvc_conv *conv, cvc_pass pass, int m) {
+  return winograd_of(conv, pass, m, 1).fresh;
 }
 
-/** Filters of one panel: those of channel 0 and the elements from a channel,
- * and from a tap, to the next. */
-typedef struct filters {
-  const void *w;
-  int64_t channel, tap, width;
-} filters;
+int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m) {
+  const winograd g = winograd_of(conv, pass, m, 1);
+  return u_offset(&g, conv->groups, 0);
+}
 
-/** Every s-th tap of a filter, from (p, q) on; 0 where it has none. */
+/** Every s-th tap of a filter, from (p, q) on, of `width` columns; 0 where the
+ * filter has none. */
 static void take_taps(const winograd *g, const cvc_conv *conv, int64_t p,
-                      int64_t q, const filters *from, const void *w,
-                      char *taps) {
-  const size_t bytes = (size_t)(from->width * g->bytes);
+                      int64_t q, int64_t width, const void *w, char *taps) {
+  const size_t bytes = (size_t)(width * g->bytes);
   for (int64_t i = p; i < g->r[0] * g->s[0]; i += g->s[0])
     for (int64_t j = q; j < g->r[1] * g->s[1]; j += g->s[1], taps += bytes) {
-      const int64_t tap = i * conv->kernel[2] + j;
       if (i < conv->kernel[1] && j < conv->kernel[2])
-        memcpy(taps, cvc_at_const(w, tap * from->tap, g->bytes), bytes);
+        memcpy(taps,
+               cvc_at_const(w, (i * conv->kernel[2] + j) * width, g->bytes),
+               bytes);
       else
         memset(taps, 0, bytes);
     }
 }
 
-/** u of `count` channels from channel c on, of the panel that begins at u. */
+/** u of `count` channels from channel c on, of the panel of `width` columns
+ * that begins at u, from their filters w[c][tap][width]. */
 static void transform_filters(const winograd *g, const cvc_conv *conv,
-                              const filters *from, int64_t c, int64_t count,
-                              void *u, cvc_stores stores) {
-  _Alignas(64) char taken[MOST_TAPS * PANEL_BYTES];
-  const bool takes = g->s[0] * g->s[1] > 1;
+                              int64_t width, int64_t c, int64_t count,
+                              const void *w, void *u, cvc_stores stores) {
+  const int64_t taps = conv->kernel[1] * conv->kernel[2];
+  _Alignas(64) char taken[MOST_TAPS * CVC_TERM_BYTES];
   cvc_winograd_filter filter = {.nh = g->n[0],
                                 .nw = g->n[1],
                                 .rw = g->r[1],
-                                .width = (int)from->width,
-                                .w_tap = takes ? from->width : from->tap,
-                                .w_next = from->channel,
+                                .width = (int)width,
                                 .turned = g->pass == CVC_BACKWARD_DATA,
-                                .u_point = u_point(g, from->width),
+                                .u_point = u_point(g, width),
                                 .stores = stores};
   for (int64_t i = 0; i < count; i++)
     for (int64_t part = 0; part < g->s[0] * g->s[1]; part++) {
-      const void *w = cvc_at_const(from->w, i * from->channel, g->bytes);
-      if (takes)
-        take_taps(g, conv, part / g->s[1], part % g->s[1], from, w, taken);
-      filter.w = takes ? taken : w;
-      filter.u =
-          cvc_at(u, (part * g->ch.reduced + c + i) * from->width, g->bytes);
+      filter.w = cvc_at_const(w, i * taps * width, g->bytes);
+      if (g->s[0] * g->s[1] > 1) {
+        take_taps(g, conv, part / g->s[1], part % g->s[1], width, filter.w,
+                  taken);
+        filter.w = taken;
+      }
+      filter.u = cvc_at(u, (part * g->ch.reduced + c + i) * width, g->bytes);
       g->kernels->winograd_filter(&filter);
     }
 }
@@ -198,14 +199,9 @@ void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
                        int64_t group, int64_t panel, int64_t c, int64_t count,
                        const void *w, void *points) {
   const winograd g = winograd_of(conv, pass, m, 1);
-  const int64_t width = cvc_panel_width(g.ch.produced, panel, g.kernels);
-  const filters from = {.w = w,
-                        .channel = conv->kernel[1] * conv->kernel[2] * width,
-                        .tap = width,
-                        .width = width};
-  const int64_t bytes = u_offset(&g, conv->groups, 0) * g.bytes;
-  const bool streams = bytes >= STREAM_BYTES;
-  transform_filters(&g, conv, &from, c, count,
+  const bool streams = u_offset(&g, conv->groups, 0) * g.bytes >= STREAM_BYTES;
+  transform_filters(&g, conv, cvc_panel_width(g.ch.produced, panel, g.kernels),
+                    c, count, w,
                     cvc_at(points, u_offset(&g, group, panel), g.bytes),
                     streams ? CVC_STORES_STREAM : CVC_STORES_PLAIN);
   /* What was written past the caches is seen before the task's end is. */
@@ -293,28 +289,30 @@ static void transform_input(const winograd *g, const block *b, int64_t begin,
 
 static const ptrdiff_t no_offset = 0;
 
-/** u of a panel, terms from c on: as it was packed, or made now, in `fresh`. */
+/** u of a panel, `count` terms from c on: as it was packed, or made now. */
 static const void *panel_weights(const winograd *g, int64_t group,
                                  int64_t panel, int64_t c, int64_t count,
                                  void *fresh) {
   const cvc_conv_job *job = g->job;
+  const cvc_conv *conv = job->conv;
   if (!g->fresh)
     return cvc_at_const(
-        cvc_packed_second(job->conv, g->pass, job->choice, job->packed),
+        cvc_packed_second(conv, g->pass, job->choice, job->packed),
         u_offset(g, group, panel), g->bytes);
   const int64_t width = cvc_panel_width(g->ch.produced, panel, g->kernels);
-  const filters from = {
-      .w = cvc_at_const(cvc_packed_panel(job->conv, g->pass, job->choice,
-                                         job->packed, group, panel),
-                        c * width, g->bytes),
-      .channel = width,
-      .tap = g->ch.reduced * width,
-      .width = width};
-  transform_filters(g, job->conv, &from, 0, count, fresh, CVC_STORES_PLAIN);
+  const int64_t most = TERMS / (conv->kernel[1] * conv->kernel[2]);
+  _Alignas(64) char filters[TERMS * CVC_TERM_BYTES];
+  for (int64_t i = 0; i < count; i += most) {
+    const int64_t some = cvc_min(most, count - i);
+    cvc_panel_filters(conv, g->pass, job->choice, job->packed, group, panel,
+                      c + i, some, filters);
+    transform_filters(g, conv, width, i, some, filters, fresh,
+                      CVC_STORES_PLAIN);
+  }
   return fresh;
 }
 
-/** Terms c..c+count-1 of m of all tiles of the block, one panel. */
+/** `count` terms from c on of m of all tiles of the block, one panel. */
 static void multiply_terms(const winograd *g, const block *b, int64_t panel,
                            int64_t c, int64_t count, const void *u) {
   const int64_t width = cvc_panel_width(g->ch.produced, panel, g->kernels);
@@ -358,6 +356,8 @@ static void multiply(const winograd *g, const block *b, int64_t begin,
 static void transform_output(const winograd *g, const block *b, int64_t begin,
                              int64_t end, void *direct_scratch) {
   const cvc_conv_job *job = g->job;
+  cvc_conv_job direct = *job;
+  direct.packed = g->direct;
   const int64_t first_channel = b->group * g->ch.produced;
   cvc_winograd_output output = {
       .nh = g->n[0],
@@ -382,8 +382,11 @@ static void transform_output(const winograd *g, const block *b, int64_t begin,
         job->residual ? cvc_at_const(job->residual, offset, g->bytes) : NULL;
     output.height = (int)cvc_min(g->m[0], g->target[0] - at.row);
     output.width = (int)cvc_min(g->m[1], g->target[1] - at.column);
-    if (!g->kernels->winograd_output(&output))
-      cvc_direct_rectangle(job, g->pass, direct_scratch, at.image, b->group,
+    if (g->kernels->winograd_output(&output)) continue;
+    if (!g->direct)
+      atomic_store_explicit(g->unfinished, true, memory_order_relaxed);
+    else
+      cvc_direct_rectangle(&direct, g->pass, direct_scratch, at.image, b->group,
                            at.row, output.height, at.column, output.width);
   }
 }
@@ -391,7 +394,7 @@ static void transform_output(const winograd *g, const block *b, int64_t begin,
 /* ------------------------------------------------------------ the blocks */
 
 /** What a thread needs beside its block: memory for the direct algorithm, then
- * that of the margin and of a panel's weights. */
+ * that of the margin and of weights. */
 static int64_t zeros_bytes(const winograd *g) {
   return cvc_round_up(g->channels * g->bytes, 64);
 }
@@ -474,21 +477,47 @@ static void output_task(void *context, int64_t index, int64_t task,
                    (task + 1) * b.count / g->parts, direct_scratch(g, thread));
 }
 
+/** The panels that the direct algorithm reads, of plain weights. */
+static const cvc_choice by_panels = {.algorithm = CVC_DIRECT};
+
+static int64_t panels_bytes(const winograd *g, const cvc_conv *conv) {
+  if (!g->fresh) return 0;
+  return cvc_round_up(cvc_packed_elements(conv, g->pass, by_panels) * g->bytes,
+                      64);
+}
+
 int64_t cvc_winograd_scratch(const cvc_conv *conv, cvc_pass pass, int m,
                              int threads) {
   const winograd g = winograd_of(conv, pass, m, 1); /* the largest blocks */
-  return threads * (g.thread_bytes + own_bytes(&g, conv));
+  return panels_bytes(&g, conv) +
+         threads * (g.thread_bytes + own_bytes(&g, conv));
+}
+
+static cvc_status run_blocks(winograd *g) {
+  const cvc_conv_job *job = g->job;
+  const int64_t tasks = g->blocks * g->ch.groups;
+  if (tasks >= 2 * job->threads || tasks % job->threads == 0)
+    return cvc_parallel(job->call, job->threads, tasks, block_task, g);
+  g->parts = cvc_min(g->block, 4 * job->threads);
+  const cvc_phase phases[] = {{g->parts, input_task},
+                              {g->panels, multiply_task},
+                              {g->parts, output_task}};
+  return cvc_parallel_phases(job->call, job->threads, phases, 3, tasks, g);
 }
 
 cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass) {
-  winograd g = winograd_of(job->conv, pass, job->choice.m, job->threads);
+  const cvc_conv *conv = job->conv;
+  winograd g = winograd_of(conv, pass, job->choice.m, job->threads);
+  atomic_bool unfinished = false;
   g.job = job;
-  g.scratch = job->scratch;
-  const int64_t tasks = g.blocks * g.ch.groups;
-  if (tasks >= 2 * job->threads || tasks % job->threads == 0)
-    return cvc_parallel(job->call, job->threads, tasks, block_task, &g);
-  g.parts = cvc_min(g.block, 4 * job->threads);
-  const cvc_phase phases[] = {
-      {g.parts, input_task}, {g.panels, multiply_task}, {g.parts, output_task}};
-  return cvc_parallel_phases(job->call, job->threads, phases, 3, tasks, &g);
+  g.scratch = cvc_at(job->scratch, panels_bytes(&g, conv), 1);
+  g.unfinished = &unfinished;
+  if (!g.fresh) g.direct = job->packed;
+  CVC_TRY(run_blocks(&g));
+  if (!unfinished) return CVC_OK;
+  /* Some tiles need the direct algorithm, and that its panels. */
+  CVC_TRY(
+      cvc_pack(conv, pass, by_panels, job->packed, job->scratch, job->call));
+  g.direct = job->scratch;
+  return run_blocks(&g);
 }
