@@ -154,8 +154,10 @@ cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
 cvc_status cvc_with_team(int threads, cvc_status (*function)(void *context),
                          void *context);
 
-/** Seconds of a clock that only goes forward. */
+/** Seconds of a clock that only goes forward; the same to some milliseconds, by
+ * a cheaper one. */
 double cvc_now(void);
+double cvc_about_now(void);
 
 /* ------------------------------------------------------------------ scratch */
 

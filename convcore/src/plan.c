@@ -186,7 +186,8 @@ typedef struct run {
 static cvc_status run_steps(void *context) {
   run *r = context;
   cvc_call *call = &r->call;
-  double polled = cvc_now(), begin = polled;
+  double (*const now)(void) = r->seconds ? cvc_now : cvc_about_now;
+  double polled = now(), begin = polled;
   for (r->at = r->first; r->at < r->last; r->at++) {
     const cvc_step *step = &r->plan->steps[r->at];
     if (cvc_kinds[step->kind].updates) call->interrupt = NULL;
@@ -195,7 +196,7 @@ static cvc_status run_steps(void *context) {
       polled = begin;
     }
     CVC_TRY(run_step(step, r->memory, call));
-    const double end = cvc_now();
+    const double end = now();
     if (r->seconds) r->seconds[r->at - r->first] = end - begin;
     begin = end;
   }

@@ -130,11 +130,19 @@ typedef struct loop {
   atomic_bool stop;
 } loop;
 
-double cvc_now(void) {
+#ifndef CLOCK_MONOTONIC_COARSE
+#define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
+#endif
+
+static double seconds_of(clockid_t clock) {
   struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
+  clock_gettime(clock, &time);
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
+
+double cvc_now(void) { return seconds_of(CLOCK_MONOTONIC); }
+
+double cvc_about_now(void) { return seconds_of(CLOCK_MONOTONIC_COARSE); }
 
 /** Once more nothing to do: other programs may have the CPU after a while. */
 static void wait_awake(int64_t tries) {
@@ -156,7 +164,7 @@ static void wait_for(loop *l, int64_t tasks) {
 /** Take tasks until none is left; thread 0 polls the interrupt. */
 static void take_tasks(loop *l, int thread) {
   bool polls = thread == 0 && l->call && l->call->interrupt;
-  double last = polls ? cvc_now() : 0;
+  double last = polls ? cvc_about_now() : 0;
   const cvc_phase *phase = l->phases, *end = phase + l->count;
   int64_t round = 0, first = 0; /* first: task of the phase */
   while (!stopped(l)) {
@@ -172,10 +180,10 @@ static void take_tasks(loop *l, int thread) {
     if (stopped(l)) return;
     phase->function(l->context, round, task - first, thread);
     atomic_fetch_add_explicit(&l->ended, 1, memory_order_release);
-    if (!polls || cvc_now() - last < POLL_SECONDS) continue;
+    if (!polls || cvc_about_now() - last < POLL_SECONDS) continue;
     if (l->call->interrupt(l->call->interrupt_data))
       atomic_store_explicit(&l->stop, true, memory_order_relaxed);
-    last = cvc_now();
+    last = cvc_about_now();
   }
 }
 
