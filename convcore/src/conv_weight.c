@@ -206,7 +206,8 @@ static char *partial_of(const weight *w, int64_t sum, int64_t block,
   return cvc_at(w->partials, at * panel_elements(w), w->bytes);
 }
 
-/** A panel: its channels of dy, and the width in which they are computed. */
+/** A panel: its channels of dy, and the width in which they are packed. What a
+ * partial has beyond its columns is never used. */
 typedef struct panel {
   int64_t group, first;
   int columns, width;
@@ -341,7 +342,7 @@ static void run_panels(strip *s, cvc_tile *tile, int64_t row, int64_t count) {
     tile->a = a;
     tile->b = cvc_at_const(s->dy, i * s->dy_panel, w->bytes);
     tile->c = cvc_at(partial_of(w, s->sum, s->block, i), row * nr, w->bytes);
-    tile->columns = panel_of(w, s->block, i).width;
+    tile->columns = panel_of(w, s->block, i).columns;
     set_request(s, tile);
     cvc_run_tiles(w->kernels, tile, count, w->bytes);
     keep_request(s, tile);
