@@ -80,6 +80,45 @@ CVC_INLINE __m512d f64_add_taps__avx512(__m512d sum, const uint8_t *index,
   return _mm512_mask_add_pd(sum, (__mmask8)of & all, sum,
                             _mm512_maskz_loadu_pd(all, dy));
 }
+typedef struct f32_pick__avx512 {
+  __m512i lane;
+  __m128i index_lane, tap;
+} f32_pick__avx512;
+CVC_INLINE f32_pick__avx512 f32_pick_of__avx512(const uint8_t *lane,
+                                                const uint8_t *tap) {
+  const __m128i from = _mm_loadu_si128((const __m128i *)lane);
+  return (f32_pick__avx512){_mm512_cvtepu8_epi32(from), from,
+                            _mm_loadu_si128((const __m128i *)tap)};
+}
+CVC_INLINE __m512 f32_picked__avx512(f32_pick__avx512 pick,
+                                     const uint8_t *index, const float *dy,
+                                     int lanes) {
+  const __mmask16 all = (__mmask16)CVC_LANES_OF(lanes);
+  const __m128i taps =
+      _mm_shuffle_epi8(_mm_maskz_loadu_epi8(all, index), pick.index_lane);
+  return _mm512_maskz_permutexvar_ps(_mm_cmpeq_epi8_mask(taps, pick.tap),
+                                     pick.lane, _mm512_maskz_loadu_ps(all, dy));
+}
+typedef struct f64_pick__avx512 {
+  __m512i lane;
+  __m128i index_lane, tap;
+} f64_pick__avx512;
+CVC_INLINE f64_pick__avx512 f64_pick_of__avx512(const uint8_t *lane,
+                                                const uint8_t *tap) {
+  const __m128i from = _mm_loadl_epi64((const __m128i *)lane);
+  return (f64_pick__avx512){_mm512_cvtepu8_epi64(from), from,
+                            _mm_loadl_epi64((const __m128i *)tap)};
+}
+CVC_INLINE __m512d f64_picked__avx512(f64_pick__avx512 pick,
+                                      const uint8_t *index, const double *dy,
+                                      int lanes) {
+  const __mmask8 all = (__mmask8)CVC_LANES_OF(lanes);
+  const __m128i taps =
+      _mm_shuffle_epi8(_mm_maskz_loadu_epi8(all, index), pick.index_lane);
+  return _mm512_maskz_permutexvar_pd(
+      (__mmask8)_mm_cmpeq_epi8_mask(taps, pick.tap), pick.lane,
+      _mm512_maskz_loadu_pd(all, dy));
+}
 
 #define CVC_ISA avx512
 #define CVC_VECTOR_BYTES 64

@@ -148,6 +148,22 @@ typedef struct cvc_phases {
 } cvc_phases;
 
 /**
+ * A column, one vector wide, of the gradient of max pooling of few channels.
+ * Its targets pick lanes from vectors of sources: from that of each term, lane
+ * i gets the source lane[i] if the index of that is tap[i].
+ */
+typedef struct cvc_picks {
+  ptrdiff_t images, rows, lanes; /* of targets; lanes: of the vector */
+  ptrdiff_t x_image, x_row;      /* sources: from an image or row to the next */
+  ptrdiff_t y_image, y_row;      /* targets */
+  ptrdiff_t x_size;              /* sources that may be read */
+  int terms;
+  const ptrdiff_t *source;    /* the first of a term */
+  const uint8_t *const *lane; /* [terms][vector length] */
+  const uint8_t *const *tap;
+} cvc_picks;
+
+/**
  * Winograd tiles, all channels of one tile a call. nh x nw points (1 x nw in
  * one dimension), of which one is every *_point elements.
  */
@@ -266,11 +282,13 @@ typedef struct cvc_winograd_weight {
   X(void, max_pool_backward,                                                  \
     (const cvc_window *window, const uint8_t *index, const void *dy,          \
      void *dx))                                                               \
+  X(void, max_pool_pick,                                                      \
+    (const cvc_picks *picks, const uint8_t *index, const void *dy, void *dx)) \
   /* dx[index[i][c]][c] += dy[i][c], i < pixels; all rows `step` apart */     \
   X(void, max_pool_scatter,                                                   \
     (ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step,                    \
      const int64_t *index, const void *dy, void *dx))                         \
-  /* sort images by phase, and the reverse */                                 \
+  /* sort images by phase; the reverse for a single phase without padding */  \
   X(void, split, (const cvc_phases *phases, const void *dense, void *sorted)) \
   X(void, join, (const cvc_phases *phases, const void *sorted, void *dense))  \
   /* past the caches */                                                       \

@@ -22,6 +22,7 @@
 #include "functions.inc"
 #include "group_norm.inc"
 #include "phases.inc"
+#include "picks.inc"
 #include "resample.inc"
 #include "softmax.inc"
 

@@ -160,8 +160,8 @@ static pool_function function_of(const cvc_pool *pool, bool backward) {
 /** A pass and its division into tasks. */
 typedef struct job {
   pool_pass pass;
-  bool by_phases; /* few channels: pixels are in the lanes */
-  pool_phases phases;
+  const pool_few_way *way; /* of few channels, or NULL */
+  pool_few few;
   bool planes;            /* channels first, */
   bool spread;            /* and dx is dy, spread over each plane */
   int64_t tasks, block;   /* block: rows, images or planes of a task */
@@ -251,7 +251,7 @@ static bool is_global(const cvc_pool *pool) {
 }
 
 static int64_t workspace_bytes(const job *j) {
-  if (j->by_phases) return cvc_pool_phases_bytes(&j->pass, &j->phases);
+  if (j->way) return j->way->bytes(&j->pass, &j->few);
   return j->space_bytes + j->image_bytes[0] + j->image_bytes[1] +
          j->image_bytes[2];
 }
@@ -259,8 +259,8 @@ static int64_t workspace_bytes(const job *j) {
 static void run_task(void *context, int64_t task, int thread) {
   const job *j = context;
   char *memory = j->workspaces + thread * workspace_bytes(j);
-  if (j->by_phases) {
-    cvc_pool_phases_task(&j->pass, &j->phases, task, memory);
+  if (j->way) {
+    j->way->task(&j->pass, &j->few, task, memory);
     return;
   }
   pool_space space;
@@ -278,6 +278,19 @@ static void run_task(void *context, int64_t task, int thread) {
   if (j->pass.stream) atomic_thread_fence(memory_order_seq_cst);
 }
 
+/** How to do a pass on images of so many channels; NULL: they are many. */
+static const pool_few_way *way_of(const pool_pass *pass, int64_t channels) {
+  static const pool_few_way *const ways[] = {&cvc_pool_phases, &cvc_pool_shift,
+                                             &cvc_pool_picks};
+  if (pass->pool.kind != CVC_POOL_MAX ||
+      cvc_volume(pass->pool.kernel) > BYTE_TAPS - 1 ||
+      (channels > 1 && channels >= pass->kernels->vector_length))
+    return NULL;
+  for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+    if (ways[i]->serves(pass, channels)) return ways[i];
+  return NULL;
+}
+
 static job job_of(const cvc_pool *pool, bool backward) {
   const int64_t pixels = cvc_volume(pool->size), outs = cvc_volume(pool->out);
   job j = {.pass = {.pool = *pool,
@@ -288,16 +301,16 @@ static job job_of(const cvc_pool *pool, bool backward) {
                     .c = pool->c,
                     .bytes = cvc_dtype_bytes(pool->dtype)},
            .planes = pool->layout == CVC_CHANNELS_FIRST};
+  const int64_t few = j.planes ? 1 : pool->c;
   /* The stride of a single window means nothing; a long one makes all of dx
    * a single period. */
   for (int i = 0; i < 3; i++)
     if (pool->out[i] == 1)
       j.pass.pool.stride[i] = cvc_max(pool->stride[i], pool->size[i]);
-  j.by_phases = cvc_pool_has_phases(&j.pass, j.planes ? 1 : pool->c);
-  if (j.by_phases) {
-    cvc_pool_set_phases(&j.pass, j.planes ? 1 : pool->c, &j.phases);
-    j.tasks =
-        cvc_ceil_div(pool->n * pool->c, j.phases.images * j.phases.channels);
+  j.way = way_of(&j.pass, few);
+  if (j.way) {
+    j.way->set(&j.pass, few, &j.few);
+    j.tasks = j.few.tasks;
     return j;
   }
   j.spread =
@@ -338,8 +351,8 @@ static double work_of(const job *j) {
 }
 
 static int64_t tables_bytes(const job *j) {
-  return j->by_phases ? cvc_pool_phase_tables_bytes(&j->pass)
-                      : cvc_pool_axes_bytes(&j->pass);
+  return j->way ? j->way->tables_bytes(&j->pass, &j->few)
+                : cvc_pool_axes_bytes(&j->pass);
 }
 
 static int64_t scratch_bytes_of(const cvc_pool *pool, const cvc_call *call) {
@@ -371,14 +384,13 @@ static cvc_status run(job *j, const cvc_pool *pool, const cvc_call *call) {
   CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(pool, call)));
   j->workspaces = (char *)scratch.memory + tables_bytes(j);
   const int threads = cvc_plan_threads(call, j->tasks, work_of(j));
-  if (j->by_phases) {
-    cvc_pool_set_phase_tables(&j->pass, &j->phases, scratch.memory);
-    for (int i = 0; i < threads; i++)
-      cvc_pool_clear_phases(&j->pass, &j->phases,
-                            j->workspaces + i * workspace_bytes(j));
-  } else {
+  if (!j->way)
     cvc_pool_set_axes(&j->pass, scratch.memory);
-  }
+  else
+    j->way->set_tables(&j->pass, &j->few, scratch.memory);
+  if (j->way && j->way->clear)
+    for (int i = 0; i < threads; i++)
+      j->way->clear(&j->pass, &j->few, j->workspaces + i * workspace_bytes(j));
   cvc_status status = cvc_parallel(call, threads, j->tasks, run_task, j);
   cvc_scratch_end(&scratch);
   return status;

@@ -70,17 +70,42 @@ struct pool_pass {
   pool_axis axes[3];
 };
 
-/** Images sorted by phase, and the taps of their targets: pool_phases.c. */
+/** Images sorted by phase, and the taps of their outputs: pool_phases.c. */
 typedef struct pool_phases {
   int64_t channels, places[3], phases;
   int64_t image, images; /* elements of an image in a phase; images of a task */
-  int64_t before;        /* elements in front of the first image */
   int64_t step;          /* from a phase to the next */
   ptrdiff_t *offset;     /* of each tap's sources */
   ptrdiff_t *position;   /* the same in pixels of a plane */
-  ptrdiff_t *end;        /* of the taps of a target's phase */
   int32_t *tap;
 } pool_phases;
+
+/** A vector of a row of dx, from element `target` on: its terms in the table,
+ * whose sources lie `source` further than said there. */
+typedef struct pool_pick {
+  ptrdiff_t target, source;
+  int32_t first, terms;
+} pool_pick;
+
+/** What picks the sources of a row of dx: pool_picks.c. */
+typedef struct pool_picks {
+  int64_t channels, images, rows; /* of an image; images, rows of a task */
+  int64_t parts;                  /* of an image */
+  int64_t vectors, terms;         /* of a row; there is room for */
+  pool_pick *vector;
+  ptrdiff_t *source; /* [terms] the first in a row */
+  uint8_t *lane;     /* [terms][vector length] */
+  uint8_t *tap;      /* [rows of taps][terms][vector length] */
+} pool_picks;
+
+/** As many windows as pixels: pool_shift.c. */
+typedef struct pool_shift {
+  int64_t channels, size; /* elements of all images */
+  int64_t before, after;  /* sources of an element: in front of it, behind it */
+  int64_t taps;
+  ptrdiff_t *offset; /* of each tap's source */
+  int32_t *tap;
+} pool_shift;
 
 enum { POOL_BLOCK_PIXELS = 4096 }; /* of a row; bounds the working memory */
 
@@ -100,6 +125,13 @@ void cvc_pool_set_axes(pool_pass *pass, char *memory);
 /** What the average of an output divides by; pass->axes are set. */
 double cvc_pool_divisor(const pool_pass *pass, const int64_t output[3]);
 
+/** Whether the tap has its source inside in a period. */
+bool cvc_pool_is_valid(const pool_tap *tap, int64_t period);
+
+/** The run of periods that begins with `first` and ends before `last`. The last
+ * period of an axis may have fewer phases, and is a run of its own then. */
+pool_run cvc_pool_next_run(const pool_axis *axis, int64_t first, int64_t last);
+
 /** Rows of periods of an image. */
 int64_t cvc_pool_rows(const pool_pass *pass);
 
@@ -107,22 +139,36 @@ int64_t cvc_pool_rows(const pool_pass *pass);
 void cvc_pool_visit(const pool_pass *pass, const pool_space *space,
                     int64_t first, int64_t last);
 
-/** Whether a pass on images of so many channels is worth sorting by phase. */
-bool cvc_pool_has_phases(const pool_pass *pass, int64_t channels);
+/**
+ * Passes on images of few channels, planes of channels-first arrays or
+ * channels-last ones with less than a vector, with pixels in the lanes. Each
+ * way has a file of its own.
+ */
+typedef struct pool_few {
+  int64_t tasks;
+  union {
+    pool_phases phases;
+    pool_picks picks;
+    pool_shift shift;
+  };
+} pool_few;
 
-void cvc_pool_set_phases(const pool_pass *pass, int64_t channels,
-                         pool_phases *phases);
+typedef struct pool_few_way {
+  /* Whether it can do a pass, and is worth it. */
+  bool (*serves)(const pool_pass *pass, int64_t channels);
+  void (*set)(const pool_pass *pass, int64_t channels, pool_few *few);
+  /* Bytes of the tables, which are carved and filled. */
+  int64_t (*tables_bytes)(const pool_pass *pass, const pool_few *few);
+  void (*set_tables)(pool_pass *pass, pool_few *few, char *memory);
+  /* Bytes of a thread's memory; NULL: it is ready for tasks as it is. */
+  int64_t (*bytes)(const pool_pass *pass, const pool_few *few);
+  void (*clear)(const pool_pass *pass, const pool_few *few, char *memory);
+  void (*task)(const pool_pass *pass, const pool_few *few, int64_t task,
+               char *memory);
+} pool_few_way;
 
-/** Bytes of a thread's memory; of the tables, which are carved and filled. */
-int64_t cvc_pool_phases_bytes(const pool_pass *pass, const pool_phases *phases);
-int64_t cvc_pool_phase_tables_bytes(const pool_pass *pass);
-void cvc_pool_set_phase_tables(const pool_pass *pass, pool_phases *phases,
-                               char *memory);
-
-/** Make a thread's memory ready for tasks, of which this runs one. */
-void cvc_pool_clear_phases(const pool_pass *pass, const pool_phases *phases,
-                           char *memory);
-void cvc_pool_phases_task(const pool_pass *pass, const pool_phases *phases,
-                          int64_t task, char *memory);
+extern const pool_few_way cvc_pool_phases;
+extern const pool_few_way cvc_pool_picks;
+extern const pool_few_way cvc_pool_shift;
 
 #endif /* CVC_POOL_H */

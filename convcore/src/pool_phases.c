@@ -1,24 +1,20 @@
 /**
- * Max pooling with pixels in the lanes, for images of few channels: planes of
- * channels-first arrays, which have one, and channels-last images with less
- * than a vector.
+ * Max pooling of images of few channels, pixels in the lanes.
  *
  * A task copies some padded images sorted by phase, pixel u of an axis to place
- * u / stride of phase u % stride. There the sources of all targets lie at the
- * same distances, whatever the row: so all targets of the task are channels of
- * a single pixel to the kernels. What is computed for places that are no target
+ * u / stride of phase u % stride. There the sources of all outputs lie at the
+ * same distances, whatever the row: so all outputs of the task are channels of
+ * a single pixel to the kernels. What is computed for places that are no output
  * is not copied back. Where the padding before an axis is a whole period it
  * serves as that behind the row before, too.
  */
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "pool.h"
 
 enum {
   TASK_ELEMENTS = 1 << 14, /* sorted ones, about */
-  MOST_TAPS = 256,         /* that a byte can number */
   MOST_ELEMENTS = 1 << 16, /* of a channels-last image: the second cache */
   ROOM = 16,               /* behind the places of a phase: of a vector */
 };
@@ -38,14 +34,10 @@ static int64_t places_of(const cvc_pool *pool, int i) {
   return cvc_max(inputs, pool->out[i] + reach_of(pool, i) - shared);
 }
 
-bool cvc_pool_has_phases(const pool_pass *pass, int64_t channels) {
+static bool serves(const pool_pass *pass, int64_t channels) {
   const cvc_pool *pool = &pass->pool;
   const int64_t size = cvc_volume(pool->size);
-  if (pool->kind != CVC_POOL_MAX || cvc_volume(pool->kernel) > MOST_TAPS ||
-      (pass->backward && pool->index_dtype != CVC_U8))
-    return false;
-  if (channels > 1 && (channels >= pass->kernels->vector_length ||
-                       size * channels > MOST_ELEMENTS))
+  if (pass->backward || (channels > 1 && size * channels > MOST_ELEMENTS))
     return false;
   /* Far taps of a few pixels would leave most of the memory to padding. */
   int64_t places = 1;
@@ -56,15 +48,15 @@ bool cvc_pool_has_phases(const pool_pass *pass, int64_t channels) {
   return places <= 4 * cvc_max(size, cvc_volume(pool->out)) + 64;
 }
 
-/** Elements between two targets and their sources. */
+/** Elements between two places. */
 static int64_t distance(const pool_phases *f, const int64_t places[3]) {
   return ((places[0] * f->places[1] + places[1]) * f->places[2] + places[2]) *
          f->channels;
 }
 
-void cvc_pool_set_phases(const pool_pass *pass, int64_t channels,
-                         pool_phases *f) {
+static void set(const pool_pass *pass, int64_t channels, pool_few *few) {
   const cvc_pool *pool = &pass->pool;
+  pool_phases *f = &few->phases;
   int64_t reach[3];
   *f = (pool_phases){.channels = channels};
   for (int i = 0; i < 3; i++) {
@@ -75,28 +67,20 @@ void cvc_pool_set_phases(const pool_pass *pass, int64_t channels,
   f->image = cvc_volume(f->places) * channels;
   f->images = cvc_max(1, TASK_ELEMENTS / (f->phases * f->image));
   f->images = cvc_min(f->images, cvc_max(1, pool->n * pool->c / channels));
-  f->before = distance(f, reach);
-  f->step = cvc_round_up(f->images * f->image + 2 * f->before + ROOM, 64);
+  f->step = cvc_round_up(f->images * f->image + distance(f, reach) + ROOM, 64);
+  few->tasks = cvc_ceil_div(pool->n * pool->c, f->images * channels);
 }
 
-/** Whether dx goes past the caches, from memory in which it was ordered. */
-static bool streams(const pool_pass *pass) {
-  return pass->backward && cvc_pool_exceeds_caches(pass);
+static int64_t bytes_of(const pool_pass *pass, const pool_few *few) {
+  const pool_phases *f = &few->phases;
+  return cvc_round_up((f->phases + 1) * f->step * pass->bytes + f->step, 64);
 }
 
-int64_t cvc_pool_phases_bytes(const pool_pass *pass, const pool_phases *f) {
-  const int64_t inputs = cvc_volume(pass->pool.size) * f->channels;
-  const int64_t ordered = streams(pass) ? f->images * inputs : 0;
-  return cvc_round_up(
-      ((f->phases + 1) * f->step + ordered) * pass->bytes + f->step, 64);
-}
-
-int64_t cvc_pool_phase_tables_bytes(const pool_pass *pass) {
-  const int64_t taps = cvc_volume(pass->pool.kernel);
-  return cvc_round_up(
-      (2 * taps + cvc_volume(pass->pool.stride)) * (int64_t)sizeof(ptrdiff_t) +
-          taps * (int64_t)sizeof(int32_t),
-      64);
+static int64_t tables_bytes(const pool_pass *pass, const pool_few *few) {
+  (void)few;
+  return cvc_round_up(cvc_volume(pass->pool.kernel) *
+                          (int64_t)(2 * sizeof(ptrdiff_t) + sizeof(int32_t)),
+                      64);
 }
 
 /** Phase of a pixel; their axes' phases are as digits of a number. */
@@ -107,35 +91,23 @@ static int64_t phase_of(const cvc_pool *pool, const int64_t pixel[3]) {
   return phase;
 }
 
-/** Backward the targets of each phase have their own taps, in the order of
- * their sources: from the last tap to the first. */
-void cvc_pool_set_phase_tables(const pool_pass *pass, pool_phases *f,
-                               char *memory) {
+static void set_tables(pool_pass *pass, pool_few *few, char *memory) {
   const cvc_pool *pool = &pass->pool;
+  pool_phases *f = &few->phases;
   const int64_t taps = cvc_volume(pool->kernel);
-  const int64_t targets = pass->backward ? f->phases : 1;
-  int64_t count = 0;
+  const int64_t slice = pool->kernel[1] * pool->kernel[2];
   f->offset = (ptrdiff_t *)(void *)memory;
   f->position = f->offset + taps;
-  f->end = f->position + taps;
-  f->tap = (int32_t *)(f->end + f->phases);
-  for (int64_t target = 0; target < targets; target++) {
-    for (int64_t i = 0; i < taps; i++) {
-      const int64_t t = pass->backward ? taps - 1 - i : i;
-      const int64_t of_plane = pool->kernel[1] * pool->kernel[2];
-      const int64_t at[3] = {t / of_plane * pool->dilation[0],
-                             t % of_plane / pool->kernel[2] * pool->dilation[1],
-                             t % pool->kernel[2] * pool->dilation[2]};
-      const int64_t places[3] = {at[0] / pool->stride[0],
-                                 at[1] / pool->stride[1],
-                                 at[2] / pool->stride[2]};
-      const int64_t phase = phase_of(pool, at), away = distance(f, places);
-      if (pass->backward && phase != target) continue;
-      f->offset[count] = pass->backward ? -away : phase * f->step + away;
-      f->position[t] = (at[0] * pool->size[1] + at[1]) * pool->size[2] + at[2];
-      f->tap[count++] = (int32_t)t;
-    }
-    f->end[target] = count;
+  f->tap = (int32_t *)(f->position + taps);
+  for (int64_t t = 0; t < taps; t++) {
+    const int64_t at[3] = {t / slice * pool->dilation[0],
+                           t % slice / pool->kernel[2] * pool->dilation[1],
+                           t % pool->kernel[2] * pool->dilation[2]};
+    const int64_t places[3] = {at[0] / pool->stride[0], at[1] / pool->stride[1],
+                               at[2] / pool->stride[2]};
+    f->offset[t] = phase_of(pool, at) * f->step + distance(f, places);
+    f->position[t] = (at[0] * pool->size[1] + at[1]) * pool->size[2] + at[2];
+    f->tap[t] = (int32_t)t;
   }
 }
 
@@ -151,10 +123,10 @@ static cvc_phases dense_phases(const pool_phases *f, const int64_t size[3]) {
                       .row_step = f->places[2] * f->channels};
 }
 
-/** Copy images between an array and the places of the sources, forward, or of
- * the targets, backward. Those of two dimensions are copied at once. */
+/** Copy images to the places of the sources: those of two dimensions at once.
+ */
 static void copy_inputs(const pool_pass *pass, const pool_phases *f,
-                        int64_t images, void *dense, char *sorted) {
+                        int64_t images, const void *dense, char *sorted) {
   const cvc_pool *pool = &pass->pool;
   const int64_t depth = pool->size[0], stride = pool->stride[0];
   const int64_t slice = pool->size[1] * pool->size[2] * f->channels;
@@ -172,12 +144,9 @@ static void copy_inputs(const pool_pass *pass, const pool_phases *f,
       const int64_t to = phase * pool->stride[1] * copy.row_phase_step +
                          i * f->image +
                          u / stride * f->places[1] * f->places[2] * f->channels;
-      void *from = cvc_at(dense, (i * depth + d) * slice, pass->bytes);
-      void *place = sorted + to * pass->bytes;
-      if (pass->backward)
-        pass->kernels->join(&copy, place, from);
-      else
-        pass->kernels->split(&copy, from, place);
+      pass->kernels->split(
+          &copy, cvc_at_const(dense, (i * depth + d) * slice, pass->bytes),
+          sorted + to * pass->bytes);
     }
 }
 
@@ -186,31 +155,23 @@ static bool is_dense(const pool_pass *pass, const pool_phases *f) {
   return cvc_volume(f->places) == cvc_volume(pass->pool.out);
 }
 
-/** The same of y or dy, of one phase. */
+/** Copy outputs from their places. */
 static void copy_outputs(const pool_pass *pass, const pool_phases *f,
-                         int64_t images, void *dense, char *sorted) {
+                         int64_t images, const char *sorted, void *dense) {
   const int64_t *out = pass->pool.out;
   const int64_t slice = out[1] * out[2] * f->channels;
   cvc_phases copy = dense_phases(f, out);
   if (is_dense(pass, f)) {
-    const int64_t size = images * f->image * pass->bytes;
-    if (pass->backward)
-      memcpy(sorted, dense, (size_t)size);
-    else
-      memcpy(dense, sorted, (size_t)size);
+    memcpy(dense, sorted, (size_t)(images * f->image * pass->bytes));
     return;
   }
   copy.images = out[0] == 1 ? images : 1;
   for (int64_t i = 0; i < images; i += copy.images)
     for (int64_t d = 0; d < out[0]; d++) {
-      const int64_t to =
+      const int64_t from =
           i * f->image + d * f->places[1] * f->places[2] * f->channels;
-      void *from = cvc_at(dense, (i * out[0] + d) * slice, pass->bytes);
-      void *place = sorted + to * pass->bytes;
-      if (pass->backward)
-        pass->kernels->split(&copy, from, place);
-      else
-        pass->kernels->join(&copy, place, from);
+      pass->kernels->join(&copy, sorted + from * pass->bytes,
+                          cvc_at(dense, (i * out[0] + d) * slice, pass->bytes));
     }
 }
 
@@ -268,28 +229,18 @@ static void set_positions(const pool_pass *pass, const pool_phases *f,
       *position++ = at + f->position[*tap++];
 }
 
-/** Copy indices between the array, from row `row` on, and the places. */
+/** Copy indices from the places to the array, from row `row` on. */
 static void copy_indices(const pool_pass *pass, const pool_phases *f,
                          int64_t images, int64_t row, const char *y,
                          uint8_t *index) {
   const cvc_pool *pool = &pass->pool;
   const int64_t size = pool->out[2] * f->channels;
-  if (pass->backward && is_dense(pass, f)) {
-    memcpy(index, (const uint8_t *)pass->index + row * size,
-           (size_t)(images * f->image));
-    return;
-  }
   const int64_t rows = row + images * pool->out[0] * pool->out[1];
   for (int64_t i = 0; i < images; i++)
     for (int64_t d = 0; d < pool->out[0]; d++)
       for (int64_t h = 0; h < pool->out[1]; h++, row++) {
         const int64_t place = index_row(f, i, d, h);
         uint8_t *taps = index + place;
-        if (pass->backward) {
-          copy_bytes((const uint8_t *)pass->index + row * size, taps, size,
-                     (rows - row) * size);
-          continue;
-        }
         mend_row(pass, f, d, h, y + place * pass->bytes, taps);
         if (pool->index_dtype == CVC_U8)
           copy_bytes(taps, (uint8_t *)pass->index + row * size, size,
@@ -303,70 +254,49 @@ static void copy_indices(const pool_pass *pass, const pool_phases *f,
 /* ------------------------------------------------------------------ a task */
 
 /** All of `memory` becomes padding; tasks change only what is none. */
-void cvc_pool_clear_phases(const pool_pass *pass, const pool_phases *f,
-                           char *memory) {
-  const int64_t bytes = pass->bytes;
-  const int64_t size = (pass->backward ? 1 : f->phases) * f->step * bytes;
-  if (pass->backward) {
-    memset(memory, 0, (size_t)(size + f->step)); /* and indices behind dy */
-    return;
-  }
+static void clear(const pool_pass *pass, const pool_few *few, char *memory) {
+  const pool_phases *f = &few->phases;
+  const int64_t bytes = pass->bytes, size = f->phases * f->step * bytes;
   cvc_set(pass->pool.dtype, memory, 0, -INFINITY);
   for (int64_t done = bytes; done < size; done *= 2)
     memcpy(memory + done, memory, (size_t)cvc_min(done, size - done));
 }
 
-void cvc_pool_phases_task(const pool_pass *pass, const pool_phases *f,
-                          int64_t task, char *memory) {
+static void run_task(const pool_pass *pass, const pool_few *few, int64_t task,
+                     char *memory) {
   const cvc_pool *pool = &pass->pool;
+  const pool_phases *f = &few->phases;
   const int64_t bytes = pass->bytes, all = pool->n * pool->c / f->channels;
   const int64_t first = task * f->images;
   const int64_t images = cvc_min(f->images, all - first);
   const int64_t inputs = cvc_volume(pool->size) * f->channels;
   const int64_t outputs = cvc_volume(pool->out) * f->channels;
-  const int64_t row = first * pool->out[0] * pool->out[1];
-  const int64_t from_bytes = (pass->backward ? 1 : f->phases) * f->step * bytes;
-  uint8_t *index = (uint8_t *)memory + from_bytes + f->before;
-  char *from = memory + f->before * bytes;
-  char *to = memory + from_bytes + f->step;
-  cvc_window window = {.rows = 1,
-                       .row_phases = 1,
-                       .pixels = 1,
-                       .phases = 1,
-                       .channels = images * f->image,
-                       .x_step = images * f->image,
-                       .y_row = images * f->image,
-                       .offset = f->offset,
-                       .tap = f->tap,
-                       .end = f->end};
-  if (!pass->backward) {
-    copy_inputs(pass, f, images,
-                cvc_at((void *)pass->from, first * inputs, bytes), from);
-    pass->kernels->max_pool(&window, from, to, pass->index ? index : NULL,
-                            pass->index ? 1 : 0);
-    copy_outputs(pass, f, images, cvc_at(pass->to, first * outputs, bytes), to);
-    if (pass->index) copy_indices(pass, f, images, row, to, index);
-    return;
-  }
-  copy_outputs(pass, f, images,
-               cvc_at((void *)pass->from, first * outputs, bytes), from);
-  copy_indices(pass, f, images, row, NULL, index);
-  for (int64_t phase = 0; phase < f->phases; phase++) {
-    const ptrdiff_t begin = phase ? f->end[phase - 1] : 0;
-    const ptrdiff_t end = f->end[phase] - begin;
-    window.offset = f->offset + begin;
-    window.tap = f->tap + begin;
-    window.end = &end;
-    pass->kernels->max_pool_backward(&window, index, from,
-                                     to + phase * f->step * bytes);
-  }
-  void *dx = cvc_at(pass->to, first * inputs, bytes);
-  if (!streams(pass)) {
-    copy_inputs(pass, f, images, dx, to);
-    return;
-  }
-  char *ordered = to + f->phases * f->step * bytes;
-  copy_inputs(pass, f, images, ordered, to);
-  pass->kernels->stream_copy(images * inputs, ordered, dx);
-  atomic_thread_fence(memory_order_seq_cst);
+  char *to = memory + f->phases * f->step * bytes;
+  uint8_t *index = pass->index ? (uint8_t *)to + f->step * bytes : NULL;
+  const ptrdiff_t end = cvc_volume(pool->kernel);
+  const cvc_window window = {.rows = 1,
+                             .row_phases = 1,
+                             .pixels = 1,
+                             .phases = 1,
+                             .channels = images * f->image,
+                             .x_step = images * f->image,
+                             .y_row = images * f->image,
+                             .offset = f->offset,
+                             .tap = f->tap,
+                             .end = &end};
+  copy_inputs(pass, f, images, cvc_at_const(pass->from, first * inputs, bytes),
+              memory);
+  pass->kernels->max_pool(&window, memory, to, index, pass->index ? 1 : 0);
+  copy_outputs(pass, f, images, to, cvc_at(pass->to, first * outputs, bytes));
+  if (pass->index)
+    copy_indices(pass, f, images, first * pool->out[0] * pool->out[1], to,
+                 index);
 }
+
+const pool_few_way cvc_pool_phases = {.serves = serves,
+                                      .set = set,
+                                      .tables_bytes = tables_bytes,
+                                      .set_tables = set_tables,
+                                      .bytes = bytes_of,
+                                      .clear = clear,
+                                      .task = run_task};

@@ -147,7 +147,7 @@ int64_t cvc_pool_carve(const pool_pass *pass, char *memory, pool_space *space) {
                       64);
 }
 
-static bool is_valid(const pool_tap *tap, int64_t period) {
+bool cvc_pool_is_valid(const pool_tap *tap, int64_t period) {
   return period >= tap->first && period < tap->last;
 }
 
@@ -161,7 +161,7 @@ static pool_run run_of(const pool_axis *axis, int64_t phases, int64_t first,
   for (int64_t t = 0; t < axis->begin[phases]; t++) {
     const pool_tap *tap = &axis->taps[t];
     if (first < tap->first) last = cvc_min(last, tap->first);
-    if (!is_valid(tap, first)) continue;
+    if (!cvc_pool_is_valid(tap, first)) continue;
     last = cvc_min(last, tap->last);
     last = cvc_min(last, is_full(axis, first + tap->output)
                              ? axis->full_last - tap->output
@@ -192,7 +192,7 @@ static int64_t add_taps(const pool_pass *pass, const pool_space *space,
 #define EACH_TAP(i)                                                          \
   for (at[i] = axes[i].begin[phase[i]]; at[i] < axes[i].begin[phase[i] + 1]; \
        at[i]++)                                                              \
-    if (is_valid(&axes[i].taps[at[i]], run[i].first))
+    if (cvc_pool_is_valid(&axes[i].taps[at[i]], run[i].first))
   EACH_TAP(0) EACH_TAP(1) EACH_TAP(2) {
     for (int i = 0; i < 3; i++) {
       const pool_tap *tap = &axes[i].taps[at[i]];
@@ -256,9 +256,7 @@ static int64_t periods(const pool_axis *axis) {
   return cvc_ceil_div(axis->targets, axis->phases);
 }
 
-/** The last period of an axis may have fewer phases than the others, and is a
- * run of its own then. */
-static pool_run next_run(const pool_axis *axis, int64_t first, int64_t last) {
+pool_run cvc_pool_next_run(const pool_axis *axis, int64_t first, int64_t last) {
   const int64_t whole = axis->targets / axis->phases;
   if (first < whole)
     return run_of(axis, axis->phases, first, cvc_min(last, whole));
@@ -272,9 +270,9 @@ static void visit_plane(const pool_pass *pass, const pool_space *space,
   const int64_t d = depth / axes[0].phases, width = periods(&axes[2]);
   pool_run run[3] = {{1, d, 1}};
   for (; h < end; h += run[1].count) {
-    run[1] = next_run(&axes[1], h, end);
+    run[1] = cvc_pool_next_run(&axes[1], h, end);
     for (int64_t w = 0; w < width; w += run[2].count) {
-      run[2] = next_run(&axes[2], w, width);
+      run[2] = cvc_pool_next_run(&axes[2], w, width);
       visit_segment(pass, space, image, depth, run);
     }
   }
