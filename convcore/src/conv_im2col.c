@@ -275,17 +275,19 @@ static void add_depth(const im2col *m, const strip *at, const int64_t tap[3],
   }
 }
 
+/** Pixels of a single group lie side by side. */
 static void clear(const im2col *m, const strip *s) {
   const cvc_conv *conv = m->job->conv;
-  const int64_t *size = conv->size;
-  const size_t bytes = (size_t)(m->c * m->bytes);
+  const int64_t *size = conv->size, pixels = (s->end - s->begin) * size[2];
+  const int64_t runs = conv->groups == 1 ? 1 : pixels;
+  const size_t bytes = (size_t)(pixels / runs * m->c * m->bytes);
   for (int64_t d = 0; d < size[0]; d++) {
-    const int64_t plane = (s->image * size[0] + d) * size[1];
-    for (int64_t i = s->begin * size[2]; i < s->end * size[2]; i++)
-      memset(
-          cvc_at(m->job->target,
-                 (plane * size[2] + i) * conv->c + s->group * m->c, m->bytes),
-          0, bytes);
+    const int64_t first =
+        ((s->image * size[0] + d) * size[1] + s->begin) * size[2];
+    for (int64_t i = 0; i < runs; i++)
+      memset(cvc_at(m->job->target, (first + i) * conv->c + s->group * m->c,
+                    m->bytes),
+             0, bytes);
   }
 }
 
