@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 
 import convcore as cc
 from convcore import nn, optim
+from convcore.autodiff import add_gradients
 from convcore.lowering import Buffer, Operand, Step
-from convcore.passes import ALIGNMENT, drop_dead, fuse_add, fuse_relu, lay_out
+from convcore.passes import (
+    ALIGNMENT,
+    drop_dead,
+    fuse_add,
+    fuse_relu,
+    lay_out,
+    mask_pooled,
+)
 from convcore.plan import Plan
 
 # --------------------------------------------------------------------- memory
@@ -153,6 +161,57 @@ def test_sums_join_the_convolution(forward, names):
     fused = networks.evaluate(graph, [x], model.state_dict())
     np.testing.assert_allclose(fused[graph.nodes[-1].outputs[0]], expected, rtol=1e-12)
     np.testing.assert_allclose(model.predict(x), expected, rtol=1e-12)
+
+
+def pooled(activation, **window):
+    """A training graph of a pooled activation, and the gradients in it."""
+    layers = [nn.Conv2d(2, 3, 3), activation, nn.MaxPool2d(**window), nn.Flatten()]
+    graph = cc.Model(nn.Sequential(*layers), (2, 9, 9)).engine.graph.with_batch(3)
+    (output,) = graph.outputs.values()
+    fuse_relu(graph, [output])
+    return graph, [*add_gradients(output, graph.parameters.values()).values()]
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6()])
+@pytest.mark.parametrize(
+    "window", [{"kernel_size": 2}, {"kernel_size": 3, "stride": 1}]
+)
+def test_relu_masks_what_is_pooled(activation, window):
+    graph, gradients = pooled(activation, **window)
+    x = np.random.default_rng(0).normal(size=(3, 2, 9, 9))
+    x[0, 0, 2:5, 2:5] = np.nan
+    x[1] *= 9
+    dy = np.random.default_rng(1).normal(size=graph.inputs[-1].shape)
+    parameters = cc.Model(
+        nn.Sequential(nn.Conv2d(2, 3, 3)), (2, 9, 9), dtype="float64"
+    ).state_dict()
+    parameters = {f"0.{key.split('.')[-1]}": w for key, w in parameters.items()}
+    before = networks.evaluate(graph, [x, dy], parameters)
+    mask_pooled(graph, gradients)
+    names = [node.op.name for node in graph.nodes]
+    assert names.index("max_pool_backward") > names.index(
+        f"{type(activation).__name__.lower()}_backward"
+    )
+    after = networks.evaluate(graph, [x, dy], parameters)
+    for gradient in gradients:
+        np.testing.assert_array_equal(after[gradient], before[gradient])
+
+
+def test_relu_that_others_read_masks_all():
+    class Block(nn.Module):
+        def __init__(self):
+            self.conv = nn.Conv2d(1, 1, 1)
+
+        def forward(self, x):
+            y = self.conv(x).relu()
+            return cc.max_pool2d(y, 2).mean() + y.mean()
+
+    graph = cc.Model(Block(), (1, 4, 4)).engine.graph.with_batch(2)
+    (output,) = graph.outputs.values()
+    gradients = add_gradients(output, graph.parameters.values())
+    names = [node.op.name for node in graph.nodes]
+    mask_pooled(graph, gradients.values())
+    assert [node.op.name for node in graph.nodes] == names
 
 
 def test_dead_nodes_are_dropped():

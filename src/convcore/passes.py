@@ -3,6 +3,7 @@
 The graph passes change the graph given to them.
 """
 
+from .graph import Value
 from .ops.base import OPERATORS
 
 ALIGNMENT = 64  # bytes; of every buffer in a space
@@ -93,6 +94,41 @@ def _takes_residual(x):
         and node.op.takes_residual == len(node.inputs)
         and node.attrs["activation"] is None
     )
+
+
+def mask_pooled(graph, keep):
+    """Let the gradient of ReLU go before that of the max pooling behind it.
+
+    What ReLU gave is positive in the place of a maximum where the maximum is: so
+    dy is masked, which has a part of the elements of dx, and the result of ReLU is
+    not kept for it. Values of `keep` are left in the graph.
+    """
+    users, kept = graph.users(), set(keep)
+    nodes = []
+    for node in graph.nodes:
+        nodes.append(node)
+        if node.op.name not in ("relu_backward", "relu6_backward"):
+            continue
+        dx, y = node.inputs
+        if dx in kept or len(users[dx]) > 1 or not _is_unpooled(dx, y):
+            continue
+        unpool = dx.node
+        dy, indices = unpool.inputs
+        node.inputs = (dy, indices.node.outputs[0])
+        unpool.inputs = (masked := Value(graph, dy.spec, None, node), indices)
+        unpool.outputs, node.outputs = node.outputs, (masked,)
+        unpool.outputs[0].node = unpool
+        nodes.remove(unpool)
+        nodes.append(unpool)
+    graph.nodes = nodes
+
+
+def _is_unpooled(dx, y):
+    """Whether dx is the gradient of a max pooling of y."""
+    if dx.node is None or dx.node.op.name != "max_pool_backward":
+        return False
+    pool = dx.node.inputs[1].node
+    return pool is not None and pool.op.name == "max_pool" and pool.inputs[0] is y
 
 
 def drop_dead(graph, keep):

@@ -19,6 +19,7 @@ from .passes import (
     fuse_add,
     fuse_relu,
     lay_out,
+    mask_pooled,
     round_up,
     updates_last,
 )
@@ -157,6 +158,7 @@ class Plan:
         self.outputs += [g for x, g in self.gradients.items() if x in inputs]
         self.updates = {} if optimizer is None else graph.updates
         found = [*self.gradients.values(), *self.updates.values()]
+        mask_pooled(graph, [*self.outputs, *found])
         drop_dead(graph, [*self.outputs, *found])
         self.recomputed = 0
         if thrift:
