@@ -22,6 +22,13 @@ static const pool_case cases[] = {
     {2, 5, {4,5,6}, {2,3,2}, {2,1,2}, {1,1,0}, {0,1,1}, {1,1,2}, false},
     {1, 4, {1,9,9}, {1,3,3}, {1,1,2}, {0,2,2}, {0,2,2}, {1,2,2}, false},
     {1, 2, {1,2,30}, {1,2,20}, {1,1,3}, {0,0,9}, {0,0,9}, {1,1,1}, true},
+    /* rows of few channels in which vectors repeat; as many windows as pixels,
+     * in rows of all images; rows of images that are tasks of their own */
+    {2, 3, {1,5,90}, {1,3,3}, {1,2,3}, {0,1,1}, {0,1,1}, {1,1,1}, true},
+    {3, 1, {1,7,131}, {1,2,5}, {1,2,2}, {0,0,2}, {0,0,2}, {1,1,2}, false},
+    {3, 5, {3,7,7}, {3,3,3}, {1,1,1}, {1,1,1}, {1,1,1}, {1,1,1}, false},
+    {2, 3, {1,9,8}, {1,4,3}, {1,1,1}, {0,0,1}, {0,3,1}, {1,1,1}, false},
+    {1, 1, {2,150,140}, {2,3,3}, {1,2,2}, {0,1,1}, {0,1,1}, {1,1,1}, false},
     /* size < dilation: windows over the gaps */
     {1, 3, {1,1,2}, {1,1,3}, {1,1,3}, {0,0,3}, {0,0,3}, {1,1,3}, false},
     /* more taps than a byte or a chunk of the sum */
