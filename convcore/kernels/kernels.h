@@ -204,8 +204,7 @@ typedef struct cvc_winograd_filter {
 
 /**
  * Part of a batch normalisation: rows x columns elements, rows `step` apart. A
- * column is a channel; with `plane`, all the elements belong to one channel;
- * with `channels` each row is a channel, of a gradient without ReLU.
+ * column is a channel; with `plane`, all the elements belong to one channel.
  * `mean` to `offset` have an element per channel.
  *
  *   normalized = (x - mean) * scale + bias
@@ -216,7 +215,7 @@ typedef struct cvc_winograd_filter {
  */
 typedef struct cvc_norm {
   ptrdiff_t rows, columns, step;
-  bool plane, channels, relu;
+  bool plane, relu;
   bool stream; /* to `to`, whole vectors of which are aligned */
   double most; /* that ReLU gives; NaN: there is no such bound */
   const void *x, *residual, *dy, *y;
@@ -225,6 +224,20 @@ typedef struct cvc_norm {
   void *d_residual;
   double *sums[2]; /* of each channel; added to */
 } cvc_norm;
+
+/**
+ * Sums over rows x columns elements, rows `step` apart, whose rows or, with
+ * `by_column`, columns are the channels. Of d = x - shift[channel],
+ * sums[0][channel] is that of d and sums[1] that of d * d; where there is a dy,
+ * sums[2] is that of dy and sums[3] that of dy * d.
+ */
+typedef struct cvc_sums {
+  ptrdiff_t rows, columns, step;
+  bool by_column;
+  const void *x, *dy; /* dy or NULL */
+  const double *shift;
+  double *sums[4];
+} cvc_sums;
 
 /** Which elements dropout drops: those whose random word is below `dropped`. */
 typedef struct cvc_draw {
@@ -322,11 +335,12 @@ typedef struct cvc_winograd_weight {
   X(void, softmax_backward,                                                   \
     (ptrdiff_t length, ptrdiff_t step, ptrdiff_t columns, int logarithm,      \
      const void *dy, const void *y, void *dx))                                \
-  /* sums of x[i][j] - shift and of its square: of all, or of each column j,  \
-   * which then has a shift and sums of its own */                            \
-  X(void, sums,                                                               \
-    (ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t x_row, const void *x,       \
-     int by_column, const double *shift, double *sum, double *squares))       \
+  X(void, sums, (const cvc_sums *of))                                         \
+  /* dx = dy * scale[i] + ((x - mean) * slope + offset), rows dense */        \
+  X(void, group_gradient,                                                     \
+    (ptrdiff_t rows, ptrdiff_t columns, double mean, double slope,            \
+     double offset, const void *scale, const void *dy, const void *x,         \
+     void *dx))                                                               \
   /* y = x * scale + shift, of one pair a row, or a column; y has x_row */    \
   X(void, affine,                                                             \
     (ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t x_row, int by_column,       \

@@ -1,7 +1,7 @@
 /**
  * Group norm. A group is the work of one task: the sums of x - shift and of its
  * square, where the shift is an element of the group or, should that lie far
- * off, the mean; then y.
+ * off, the mean; then y. The gradient takes its sums in the same pass.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -16,6 +16,7 @@ typedef struct job {
   int64_t bytes;    /* of an element */
   int64_t of_group; /* channels */
   int64_t groups;   /* of a task */
+  int64_t tasks;    /* of an image */
 } job;
 
 static double element(const job *j, const void *array, int64_t i,
@@ -24,52 +25,56 @@ static double element(const job *j, const void *array, int64_t i,
 }
 
 /**
- * From the sums of d = x - shift and of d^2 over a group. Returns false where
- * the shift is so far from the mean that digits are lost.
+ * From the sums of d = x - shift and of d^2 over `size` elements. Returns false
+ * where the shift is so far from the mean that digits are lost.
  */
-static bool set_moments(const cvc_group_norm *norm, double shift, double sum,
-                        double squares, cvc_moments *m) {
-  const double size = (double)(cvc_of_group(norm) * norm->space);
+static bool set_moments(double size, double shift, double sum, double squares,
+                        double eps, cvc_moments *m) {
   const double off = sum / size, variance = squares / size - off * off;
   m->mean = shift + off;
-  m->factor = 1 / sqrt(variance + norm->eps);
+  m->factor = 1 / sqrt(variance + eps);
   return !(off * off > 10 * variance);
 }
 
-cvc_moments cvc_dense_moments(const cvc_group_norm *norm, const void *x) {
-  const int64_t size = cvc_of_group(norm) * norm->space;
-  cvc_moments m = {.mean = cvc_get(norm->dtype, x, size / 2)};
-  for (int pass = 0; pass < 2; pass++) {
-    const double shift = m.mean;
-    double sum, squares;
-    cvc_kernels_of(norm->dtype)
-        ->sums(1, size, size, x, 0, &shift, &sum, &squares);
-    if (set_moments(norm, shift, sum, squares, &m)) break;
+/** The sums around these shifts, and the groups' moments from them. */
+static bool sum_groups(const cvc_group_norm *norm, const cvc_group_sums *groups,
+                       cvc_moments *moments) {
+  const cvc_sums *of = &groups->of;
+  const double size = (double)(cvc_of_group(norm) * norm->space);
+  bool good = true;
+  cvc_kernels_of(norm->dtype)->sums(of);
+  for (int64_t c = 0; c < groups->channels; c += groups->of_group) {
+    double sum = 0, squares = 0;
+    for (int64_t i = c; i < c + groups->of_group; i++)
+      sum += of->sums[0][i], squares += of->sums[1][i];
+    good &= set_moments(size, of->shift[c], sum, squares, norm->eps, moments++);
   }
-  return m;
+  return good;
 }
 
-void cvc_column_moments(const cvc_group_norm *norm, const void *x,
-                        int64_t columns, double *scratch,
-                        cvc_moments *moments) {
-  const int64_t of_group = cvc_of_group(norm);
-  double *centre = scratch, *sums = centre + columns, *squares = sums + columns;
-  for (int64_t c = 0; c < columns; c++)
-    centre[c] = cvc_get(norm->dtype, x, c / of_group * of_group);
-  bool good = false;
-  for (int pass = 0; pass < 2 && !good; pass++) {
-    cvc_kernels_of(norm->dtype)
-        ->sums(norm->space, columns, norm->c, x, 1, centre, sums, squares);
-    good = true;
-    for (int64_t c = 0; c < columns; c += of_group) {
-      cvc_moments *m = &moments[c / of_group];
-      double sum = 0, square = 0;
-      for (int64_t i = c; i < c + of_group; i++)
-        sum += sums[i], square += squares[i];
-      good = set_moments(norm, centre[c], sum, square, m) && good;
-      for (int64_t i = c; i < c + of_group; i++) centre[i] = m->mean;
-    }
+static void fill(double *to, int64_t count, double value) {
+  for (int64_t i = 0; i < count; i++) to[i] = value;
+}
+
+void cvc_group_moments(const cvc_group_norm *norm, cvc_group_sums *groups,
+                       cvc_moments *moments) {
+  cvc_sums *of = &groups->of;
+  const int64_t channels = groups->channels, of_group = groups->of_group;
+  const int64_t step = of->by_column ? 1 : of->step;
+  const int64_t middle = of->by_column ? 0 : of->columns / 2;
+  double *shift = groups->room;
+  of->shift = shift;
+  for (int k = 0; k < 4; k++) of->sums[k] = shift + (k + 1) * channels;
+  for (int64_t c = 0; c < channels; c += of_group)
+    fill(shift + c, of_group, cvc_get(norm->dtype, of->x, c * step + middle));
+  if (!sum_groups(norm, groups, moments)) {
+    for (int64_t c = 0, g = 0; c < channels; c += of_group, g++)
+      fill(shift + c, of_group, moments[g].mean);
+    sum_groups(norm, groups, moments);
   }
+  for (int64_t c = 0, g = 0; c < channels && of->dy; c += of_group, g++)
+    for (int64_t i = c; i < c + of_group; i++)
+      of->sums[3][i] -= (moments[g].mean - shift[c]) * of->sums[2][i];
 }
 
 /** Scale and shift of a channel: y = x * scale + shift. */
@@ -81,15 +86,17 @@ static void set_pair(const job *j, int64_t channel, const cvc_moments *m,
           element(j, j->bias, channel, 0) - m->mean * a);
 }
 
-/** A group whose elements are neighbours: of one task. */
-static void contiguous_task(void *context, int64_t task, int thread) {
-  (void)thread;
-  const job *j = context;
+/** A group whose elements are neighbours. */
+static void run_dense(const job *j, int64_t channel, const void *x, void *y) {
   const int64_t space = j->norm->space, size = j->of_group * space;
-  const int64_t channel = task % j->norm->groups * j->of_group;
-  const void *x = cvc_at_const(j->x, task * size, j->bytes);
-  void *y = cvc_at(j->y, task * size, j->bytes);
-  const cvc_moments m = cvc_dense_moments(j->norm, x);
+  double room[5];
+  cvc_moments m;
+  cvc_group_sums all = {
+      .of = {.rows = 1, .columns = size, .step = size, .x = x},
+      .channels = 1,
+      .of_group = 1,
+      .room = room};
+  cvc_group_moments(j->norm, &all, &m);
   if (space == 1) { /* the channels are the columns */
     const void *weight = j->weight, *bias = j->bias;
     if (weight) weight = cvc_at_const(weight, channel, j->bytes);
@@ -108,16 +115,39 @@ static void contiguous_task(void *context, int64_t task, int thread) {
   }
 }
 
-/** Some whole groups of channels-last images; scratch: [5][columns]. */
+/** Some of them, of one image. */
+static void dense_task(void *context, int64_t task, int thread) {
+  (void)thread;
+  const job *j = context;
+  const int64_t first = task % j->tasks * j->groups;
+  const int64_t end = cvc_min(first + j->groups, j->norm->groups);
+  const int64_t image = task / j->tasks * j->norm->c;
+  for (int64_t group = first; group < end; group++) {
+    const int64_t channel = group * j->of_group;
+    const int64_t at = (image + channel) * j->norm->space;
+    run_dense(j, channel, cvc_at_const(j->x, at, j->bytes),
+              cvc_at(j->y, at, j->bytes));
+  }
+}
+
+/** Some whole groups of channels-last images; scratch: [7][columns]. */
 static void columns_of(const job *j, int64_t image, int64_t first,
                        int64_t columns, double *scratch) {
   const cvc_group_norm *norm = j->norm;
   const int64_t offset = image * norm->space * norm->c + first;
   const void *x = cvc_at_const(j->x, offset, j->bytes);
   void *y = cvc_at(j->y, offset, j->bytes);
-  void *scale = scratch + 3 * columns, *shift = scratch + 4 * columns;
+  void *scale = scratch + 5 * columns, *shift = scratch + 6 * columns;
   cvc_moments moments[CVC_GROUP_COLUMNS];
-  cvc_column_moments(norm, x, columns, scratch, moments);
+  cvc_group_sums groups = {.of = {.rows = norm->space,
+                                  .columns = columns,
+                                  .step = norm->c,
+                                  .by_column = true,
+                                  .x = x},
+                           .channels = columns,
+                           .of_group = j->of_group,
+                           .room = scratch};
+  cvc_group_moments(norm, &groups, moments);
   for (int64_t c = 0; c < columns; c++)
     set_pair(j, first + c, &moments[c / j->of_group], scale, shift, c);
   j->kernels->affine(norm->space, columns, norm->c, 1, scale, shift, x, y);
@@ -125,17 +155,16 @@ static void columns_of(const job *j, int64_t image, int64_t first,
 
 typedef struct columns_job {
   job j;
-  int64_t tasks; /* of an image */
   double *scratch;
 } columns_job;
 
 static void columns_task(void *context, int64_t task, int thread) {
   const columns_job *c = context;
   const int64_t columns = c->j.groups * c->j.of_group;
-  const int64_t first = task % c->tasks * columns;
-  columns_of(&c->j, task / c->tasks, first,
+  const int64_t first = task % c->j.tasks * columns;
+  columns_of(&c->j, task / c->j.tasks, first,
              cvc_min(columns, c->j.norm->c - first),
-             c->scratch + thread * 5 * columns);
+             c->scratch + thread * 7 * columns);
 }
 
 cvc_status cvc_group_norm_check(const cvc_group_norm *norm) {
@@ -176,16 +205,14 @@ cvc_status cvc_group_norm_forward(const cvc_group_norm *norm, const void *x,
   if (size == 0) return CVC_OK;
   const double work = CVC_ELEMENT_WORK * (double)size;
   j.groups = cvc_groups_at_once(norm);
-  if (cvc_group_is_dense(norm)) {
-    const int64_t tasks = norm->n * norm->groups;
-    return cvc_parallel(call, cvc_plan_threads(call, tasks, work), tasks,
-                        contiguous_task, &j);
-  }
-  columns_job c = {.j = j, .tasks = cvc_ceil_div(norm->groups, j.groups)};
-  const int64_t tasks = norm->n * c.tasks;
+  j.tasks = cvc_ceil_div(norm->groups, j.groups);
+  const int64_t tasks = norm->n * j.tasks;
   const int threads = cvc_plan_threads(call, tasks, work);
+  if (cvc_group_is_dense(norm))
+    return cvc_parallel(call, threads, tasks, dense_task, &j);
+  columns_job c = {.j = j};
   c.scratch =
-      malloc((size_t)(threads * 5 * j.groups * j.of_group) * sizeof *c.scratch);
+      malloc((size_t)(threads * 7 * j.groups * j.of_group) * sizeof *c.scratch);
   if (!c.scratch) return CVC_NO_MEMORY;
   const cvc_status status =
       cvc_parallel(call, threads, tasks, columns_task, &c);

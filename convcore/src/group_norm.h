@@ -4,7 +4,8 @@
 
 #include "internal.h"
 
-enum { CVC_GROUP_COLUMNS = 64 }; /* of channels-last images, about, at once */
+/* Of a task, about: channels, and elements of dense groups. */
+enum { CVC_GROUP_COLUMNS = 64, CVC_GROUP_ELEMENTS = 1 << 14 };
 
 /** Mean and 1 / deviation of a group. */
 typedef struct cvc_moments {
@@ -23,17 +24,25 @@ static inline bool cvc_group_is_dense(const cvc_group_norm *norm) {
 
 /** Groups of a task. */
 static inline int64_t cvc_groups_at_once(const cvc_group_norm *norm) {
-  if (cvc_group_is_dense(norm)) return 1;
-  return cvc_min(norm->groups,
-                 cvc_max(1, CVC_GROUP_COLUMNS / cvc_of_group(norm)));
+  const int64_t of_group = cvc_of_group(norm);
+  int64_t most = CVC_GROUP_COLUMNS / of_group;
+  if (cvc_group_is_dense(norm))
+    most =
+        cvc_min(most, CVC_GROUP_ELEMENTS / cvc_max(1, of_group * norm->space));
+  return cvc_min(norm->groups, cvc_max(1, most));
 }
 
-/** Of a group whose elements are neighbours, at x. */
-cvc_moments cvc_dense_moments(const cvc_group_norm *norm, const void *x);
+/** The channels of whole groups of an image, `of_group` each, and room for
+ * four sums and a shift of every channel: [5][channels]. */
+typedef struct cvc_group_sums {
+  cvc_sums of;
+  int64_t channels, of_group;
+  double *room;
+} cvc_group_sums;
 
-/** Of whole groups of a channels-last image, whose `columns` channels begin at
- * x; scratch: [3][columns]. */
-void cvc_column_moments(const cvc_group_norm *norm, const void *x,
-                        int64_t columns, double *scratch, cvc_moments *moments);
+/** The moments of the groups; where there is a dy, sums[3] of the channels
+ * becomes that of dy and x - mean. */
+void cvc_group_moments(const cvc_group_norm *norm, cvc_group_sums *groups,
+                       cvc_moments *moments);
 
 #endif /* CVC_GROUP_NORM_H */

@@ -1,7 +1,11 @@
 /**
- * The gradient of group norm: with batch norm's kernels, whose coefficients of
- * a channel are here those of a channel of an image. A task has some groups of
- * all images of a part of the batch, and the sums over these that give the
+ * The gradient of group norm:
+ *
+ *   dx = dy * scale + (x - mean) * slope + offset
+ *
+ * with a scale for each channel, and the rest of its group; where channels are
+ * columns, that is a matrix of batch norm's. A task has some groups of all
+ * images of a part of the batch, and the sums over these that give the
  * gradients of weight and bias; the parts are added in order.
  */
 #include <math.h>
@@ -10,7 +14,7 @@
 
 #include "group_norm.h"
 
-enum { PARTS = 64 };
+enum { TASKS = 64 }; /* at least, where there are so many images */
 
 /** Elements of each channel in a task's table. */
 enum { MEAN, SCALE, SLOPE, OFFSET, COEFFICIENTS };
@@ -21,6 +25,7 @@ typedef struct job {
   const void *dy, *x, *weight;
   void *dx;
   int64_t bytes, of_group;
+  bool rows;               /* channels are rows, else columns */
   int64_t columns, blocks; /* channels of a task, tasks of a part */
   int64_t parts;
   double *sums; /* [parts][2][c]: of dy, and of dy times the normalised x */
@@ -30,93 +35,111 @@ typedef struct job {
 
 /** What a thread works with. */
 typedef struct workspace {
-  double *moments; /* [3][columns] */
-  double *sums;    /* [2][columns] of an image: of dy, and of dy (x - mean) */
-  char *table;     /* [COEFFICIENTS][columns] */
+  double *room; /* [5][columns], of cvc_group_moments */
+  char *table;  /* [COEFFICIENTS][columns] */
 } workspace;
 
 static workspace workspace_of(const job *j, int thread) {
   char *memory = j->memory + thread * j->memory_bytes;
-  double *moments = (double *)(void *)memory;
-  return (workspace){.moments = moments,
-                     .sums = moments + 3 * j->columns,
-                     .table = (char *)(moments + 5 * j->columns)};
+  double *room = (double *)(void *)memory;
+  return (workspace){.room = room, .table = (char *)(room + 5 * j->columns)};
 }
 
-static void *coefficient(const job *j, const workspace *w, int which,
-                         int64_t column) {
-  return cvc_at(w->table, which * j->columns + column, j->bytes);
+static void *coefficients(const job *j, const workspace *w, int which) {
+  return cvc_at(w->table, which * j->columns, j->bytes);
 }
 
-/** Run a kernel on channels first..first+columns-1 of an image: they are
- * columns or rows. */
-static void run(const job *j, const workspace *w, int64_t image, int64_t first,
-                int64_t columns, void (*kernel)(const cvc_norm *)) {
-  const cvc_group_norm *norm = j->norm;
-  const bool rows = norm->layout == CVC_CHANNELS_FIRST && norm->space > 1;
-  const int64_t at =
-      image * norm->space * norm->c + first * (rows ? norm->space : 1);
-  const cvc_norm part = {.rows = rows ? columns : norm->space,
-                         .columns = rows ? norm->space : columns,
-                         .step = rows ? norm->space : norm->c,
-                         .channels = rows,
-                         .x = cvc_at_const(j->x, at, j->bytes),
-                         .dy = cvc_at_const(j->dy, at, j->bytes),
-                         .to = cvc_at(j->dx, at, j->bytes),
-                         .mean = coefficient(j, w, MEAN, 0),
-                         .scale = coefficient(j, w, SCALE, 0),
-                         .slope = coefficient(j, w, SLOPE, 0),
-                         .offset = coefficient(j, w, OFFSET, 0),
-                         .sums = {w->sums, w->sums + j->columns}};
-  kernel(&part);
-}
+/** Slope and offset of a group. */
+typedef struct line {
+  double slope, offset;
+} line;
 
-/** The coefficients of a group's channels, and their share in the sums of the
- * part:  dx = dy * scale + (x - mean) * slope + offset. */
-static void finish_group(const job *j, const workspace *w, int64_t first,
-                         int64_t column, double factor, double *part) {
+/** Those of the group whose first channel is number `c` of the sums and `first`
+ * of all; sets the channels' scales, and adds to the sums of the part. */
+static line finish_group(const job *j, const workspace *w, const cvc_sums *of,
+                         int64_t c, int64_t first, double factor,
+                         double *part) {
+  const cvc_dtype dtype = j->norm->dtype;
   const double size = (double)(j->of_group * j->norm->space);
+  const double *of_dy = of->sums[2] + c, *of_both = of->sums[3] + c;
+  void *scale = cvc_at(coefficients(j, w, SCALE), c, j->bytes);
+  double *bias = part + first, *weights = bias + j->norm->c;
   double sum = 0, product = 0;
-  for (int64_t c = column; c < column + j->of_group; c++) {
-    const double weight =
-        j->weight ? cvc_get(j->norm->dtype, j->weight, first + c) : 1;
-    const double of_dy = w->sums[c], of_both = w->sums[j->columns + c];
-    sum += weight * of_dy;
-    product += weight * of_both;
-    part[first + c] += of_dy;
-    part[j->norm->c + first + c] += of_both * factor;
-    cvc_set(j->norm->dtype, coefficient(j, w, SCALE, c), 0, weight * factor);
+  for (int64_t i = 0; i < j->of_group; i++) {
+    const double weight = j->weight ? cvc_get(dtype, j->weight, first + i) : 1;
+    sum += weight * of_dy[i];
+    product += weight * of_both[i];
+    bias[i] += of_dy[i];
+    weights[i] += of_both[i] * factor;
+    cvc_set(dtype, scale, i, weight * factor);
   }
-  const double slope = -factor * factor * factor * product / size;
-  for (int64_t c = column; c < column + j->of_group; c++) {
-    cvc_set(j->norm->dtype, coefficient(j, w, SLOPE, c), 0, slope);
-    cvc_set(j->norm->dtype, coefficient(j, w, OFFSET, c), 0,
-            -factor * sum / size);
+  return (line){.slope = -factor * factor * factor * product / size,
+                .offset = -factor * sum / size};
+}
+
+/** dx of groups whose channels are rows. */
+static void finish_rows(const job *j, const workspace *w,
+                        const cvc_group_sums *groups, int64_t first,
+                        const cvc_moments *moments, void *dx, double *part) {
+  const int64_t space = j->norm->space;
+  for (int64_t c = 0; c < groups->channels; c += j->of_group, moments++) {
+    const line l =
+        finish_group(j, w, &groups->of, c, first + c, moments->factor, part);
+    j->kernels->group_gradient(j->of_group, space, moments->mean, l.slope,
+                               l.offset,
+                               cvc_at(coefficients(j, w, SCALE), c, j->bytes),
+                               cvc_at_const(groups->of.dy, c * space, j->bytes),
+                               cvc_at_const(groups->of.x, c * space, j->bytes),
+                               cvc_at(dx, c * space, j->bytes));
   }
+}
+
+/** dx of groups whose channels are columns. */
+static void finish_columns(const job *j, const workspace *w,
+                           const cvc_group_sums *groups, int64_t first,
+                           const cvc_moments *moments, void *dx, double *part) {
+  const cvc_sums *of = &groups->of;
+  const cvc_dtype dtype = j->norm->dtype;
+  const cvc_norm gradient = {.rows = of->rows,
+                             .columns = of->columns,
+                             .step = of->step,
+                             .x = of->x,
+                             .dy = of->dy,
+                             .to = dx,
+                             .mean = coefficients(j, w, MEAN),
+                             .scale = coefficients(j, w, SCALE),
+                             .slope = coefficients(j, w, SLOPE),
+                             .offset = coefficients(j, w, OFFSET)};
+  for (int64_t c = 0; c < groups->channels; c += j->of_group, moments++) {
+    const line l = finish_group(j, w, of, c, first + c, moments->factor, part);
+    for (int64_t i = c; i < c + j->of_group; i++) {
+      cvc_set(dtype, coefficients(j, w, MEAN), i, moments->mean);
+      cvc_set(dtype, coefficients(j, w, SLOPE), i, l.slope);
+      cvc_set(dtype, coefficients(j, w, OFFSET), i, l.offset);
+    }
+  }
+  j->kernels->norm_gradient(&gradient);
 }
 
 /** Some groups of an image. */
 static void run_image(const job *j, const workspace *w, int64_t image,
-                      int64_t first, int64_t columns, double *part) {
+                      int64_t first, int64_t channels, double *part) {
   const cvc_group_norm *norm = j->norm;
-  const bool dense = cvc_group_is_dense(norm);
-  const void *x = cvc_at_const(
-      j->x, image * norm->space * norm->c + first * (dense ? norm->space : 1),
-      j->bytes);
+  const int64_t at =
+      image * norm->space * norm->c + first * (j->rows ? norm->space : 1);
   cvc_moments moments[CVC_GROUP_COLUMNS];
-  if (dense)
-    moments[0] = cvc_dense_moments(norm, x);
-  else
-    cvc_column_moments(norm, x, columns, w->moments, moments);
-  for (int64_t c = 0; c < columns; c++) {
-    w->sums[c] = w->sums[j->columns + c] = 0;
-    cvc_set(norm->dtype, coefficient(j, w, MEAN, c), 0,
-            moments[c / j->of_group].mean);
-  }
-  run(j, w, image, first, columns, j->kernels->norm_gradient_sums);
-  for (int64_t c = 0; c < columns; c += j->of_group)
-    finish_group(j, w, first, c, moments[c / j->of_group].factor, part);
-  run(j, w, image, first, columns, j->kernels->norm_gradient);
+  cvc_group_sums groups = {.of = {.rows = j->rows ? channels : norm->space,
+                                  .columns = j->rows ? norm->space : channels,
+                                  .step = j->rows ? norm->space : norm->c,
+                                  .by_column = !j->rows,
+                                  .x = cvc_at_const(j->x, at, j->bytes),
+                                  .dy = cvc_at_const(j->dy, at, j->bytes)},
+                           .channels = channels,
+                           .of_group = j->of_group,
+                           .room = w->room};
+  cvc_group_moments(norm, &groups, moments);
+  (j->rows ? finish_rows : finish_columns)(j, w, &groups, first, moments,
+                                           cvc_at(j->dx, at, j->bytes), part);
 }
 
 static void task_of_part(void *context, int64_t task, int thread) {
@@ -144,9 +167,10 @@ static cvc_status run_all(job *j, void *dweight, void *dbias,
                           const cvc_call *call) {
   const cvc_group_norm *norm = j->norm;
   const int64_t size = norm->n * norm->c * norm->space;
-  j->parts = size ? cvc_min(norm->n, PARTS) : 0;
+  j->rows = norm->layout == CVC_CHANNELS_FIRST && norm->space > 1;
   j->columns = cvc_groups_at_once(norm) * j->of_group;
   j->blocks = cvc_ceil_div(norm->c, j->columns);
+  j->parts = size ? cvc_min(norm->n, cvc_ceil_div(TASKS, j->blocks)) : 0;
   const int64_t tasks = j->parts * j->blocks;
   const int threads =
       cvc_plan_threads(call, tasks, 2 * CVC_ELEMENT_WORK * (double)size);
