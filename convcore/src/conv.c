@@ -157,7 +157,8 @@ static parts parts_of(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
                       : cvc_planar_scratch(conv, pass, threads);
     return p;
   }
-  if (converts(conv, conv->c, conv->size))
+  const bool window = choice.linear && cvc_linear_channels(conv) > conv->c;
+  if (!window && converts(conv, conv->c, conv->size))
     p.x = padded(cvc_conv_x_elements(conv), conv);
   if (converts(conv, conv->k, out))
     p.y = padded(cvc_conv_y_elements(conv), conv);

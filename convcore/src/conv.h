@@ -249,6 +249,10 @@ cvc_status cvc_planar_run(const cvc_conv_job *job, cvc_pass pass);
 
 /* conv_linear.c: all passes; plain weights */
 bool cvc_linear_fits(const cvc_conv *conv, cvc_pass pass);
+/** Rows of x and dy, and elements of one of x: an image that is one window has
+ * one, of all its elements, and stays channels-first. */
+int64_t cvc_linear_pixels(const cvc_conv *conv);
+int64_t cvc_linear_channels(const cvc_conv *conv);
 int64_t cvc_linear_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_linear_run(const cvc_conv_job *job, cvc_pass pass);
 

@@ -270,19 +270,19 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
 
 /** Products with the weights as they are. */
 static double linear_cycles(const cvc_conv *conv, cvc_pass pass) {
-  const double pixels = (double)(conv->n * cvc_volume(conv->size));
+  const double pixels = (double)cvc_linear_pixels(conv);
   const double k = (double)conv->k;
+  const int64_t c = cvc_linear_channels(conv);
   const double bytes =
       (double)(cvc_conv_w_elements(conv) * cvc_dtype_bytes(conv->dtype));
-  double cycles = convert_cycles(conv);
+  double cycles = c == conv->c ? convert_cycles(conv) : 0;
   if (pass == CVC_FORWARD)
-    cycles +=
-        pixels * k * vectors(conv, conv->c) / (FMAS_PER_CYCLE * DOTS_RATE) +
-        pixels * vectors(conv, conv->k) * TOTALS_CYCLES;
+    cycles += pixels * k * vectors(conv, c) / (FMAS_PER_CYCLE * DOTS_RATE) +
+              pixels * vectors(conv, conv->k) * TOTALS_CYCLES;
   else if (pass == CVC_BACKWARD_DATA)
-    cycles += product_cycles(conv, pixels, k, conv->c, PRODUCT_RATE);
+    cycles += product_cycles(conv, pixels, k, c, PRODUCT_RATE);
   else
-    cycles += product_cycles(conv, k, pixels, conv->c, PRODUCT_RATE);
+    cycles += product_cycles(conv, k, pixels, c, PRODUCT_RATE);
   return larger(cycles, stream_cycles(bytes, 1));
 }
 

@@ -38,7 +38,7 @@ typedef struct direct {
   int64_t plane_blocks, row_blocks, column_blocks;
   int64_t panels, panel_splits;
   int64_t first_pixel; /* of the source: its number in the array */
-  bool gathers;        /* each task copies its pixels' channels */
+  bool gathers;        /* each task copies its pixels' taps */
   int64_t most_bytes;  /* of a workspace */
   cvc_stores stores;
   bool requests_weights; /* they do not stay in the caches */
@@ -53,9 +53,11 @@ typedef struct workspace {
   char *copy; /* of the task's pixels */
 } workspace;
 
-/** Elements from a gathered pixel to the next: a cache line more. */
+/** Elements from a gathered pixel's taps to the next: a cache line more. */
 static int64_t gathered_step(const direct *d) {
-  return d->ch.reduced + 64 / d->bytes;
+  const cvc_axis *axis = d->axis;
+  return axis[0].taps * axis[1].taps * axis[2].taps * d->ch.reduced +
+         64 / d->bytes;
 }
 
 static int64_t tables_bytes(const cvc_conv *conv) {
@@ -98,8 +100,8 @@ static void set_runs(const direct *d, const valid *taps, int64_t width,
   const cvc_axis *axis = d->axis;
   const int64_t *kernel = d->job->conv->kernel;
   const int64_t reduced = d->ch.reduced, sc = d->source_channels;
-  const bool merge =
-      reduced == sc && axis[2].offset_step == 1 && axis[2].tap_step == 1;
+  const bool dense = reduced == sc && axis[2].offset_step == 1;
+  const bool merge = (d->gathers || dense) && axis[2].tap_step == 1;
   const int64_t last = taps->high[2] - taps->low[2];
   const int64_t count = merge ? cvc_min(last, 1) : last;
   int64_t runs = 0;
@@ -114,7 +116,11 @@ static void set_runs(const direct *d, const valid *taps, int64_t width,
         const int64_t r = axis[1].tap + jh * axis[1].tap_step;
         const int64_t s = axis[2].tap + jw * axis[2].tap_step;
         space->a_run[runs] =
-            ((at_d * d->source_size[1] + at_h) * d->source_size[2] + at_w) * sc;
+            d->gathers
+                ? ((jd * axis[1].taps + jh) * axis[2].taps + jw) * reduced
+                : ((at_d * d->source_size[1] + at_h) * d->source_size[2] +
+                   at_w) *
+                      sc;
         space->b_run[runs] =
             ((t * kernel[1] + r) * kernel[2] + s) * reduced * width;
         runs++;
@@ -235,44 +241,53 @@ static void run_plane(const direct *d, const workspace *space, int64_t plane,
     }
 }
 
-/** Copy the pixels that a block of outputs takes, one behind the other: their
- * channels lie whole pages apart, and those of a tile would drive each other
- * from the first level. Only of one tap. */
+/** Copy the taps of one output, the first of whose pixels these are. */
+static char *gather_taps(const direct *d, int64_t group, int64_t at_d,
+                         int64_t at_h, int64_t at_w, char *to) {
+  const cvc_axis *axis = d->axis;
+  const size_t bytes = (size_t)(d->ch.reduced * d->bytes);
+  for (int64_t t = 0; t < axis[0].taps; t++)
+    for (int64_t r = 0; r < axis[1].taps; r++)
+      for (int64_t s = 0; s < axis[2].taps; s++, to += bytes) {
+        const int64_t pixel =
+            ((at_d + t * axis[0].offset_step) * d->source_size[1] + at_h +
+             r * axis[1].offset_step) *
+                d->source_size[2] +
+            at_w + s * axis[2].offset_step;
+        const int64_t at = pixel * d->source_channels + group * d->ch.reduced;
+        memcpy(to, cvc_at_const(d->source, at, d->bytes), bytes);
+      }
+  return to + 64;
+}
+
+/** Copy what a block of outputs takes, output by output: their pixels lie whole
+ * pages apart, and those of a tile would drive each other from the first level.
+ */
 static void gather(direct *d, const workspace *space, int64_t group,
                    int64_t plane, int64_t planes, int64_t row, int64_t rows,
                    int64_t column, int64_t columns) {
   const cvc_axis *axis = d->axis;
-  const int64_t step = gathered_step(d);
-  const size_t bytes = (size_t)(d->ch.reduced * d->bytes);
   char *to = space->copy;
   for (int64_t p = plane; p < plane + planes; p++) {
     const int64_t image = p / axis[0].count, od = p % axis[0].count;
-    const int64_t at_d = od * axis[0].source_step + axis[0].offset;
-    for (int64_t h = row; h < row + rows; h++) {
-      const int64_t at_h = h * axis[1].source_step + axis[1].offset;
-      const int64_t line =
-          ((image * d->source_size[0] + at_d) * d->source_size[1] + at_h) *
-          d->source_size[2];
-      for (int64_t w = column; w < column + columns; w++) {
-        const int64_t pixel = line + w * axis[2].source_step + axis[2].offset;
-        memcpy(to,
-               cvc_at_const(d->source,
-                            pixel * d->source_channels + group * d->ch.reduced,
-                            d->bytes),
-               bytes);
-        to += step * d->bytes;
-      }
-    }
+    const int64_t at_d =
+        image * d->source_size[0] + axis[0].offset + od * axis[0].source_step;
+    for (int64_t h = row; h < row + rows; h++)
+      for (int64_t w = column; w < column + columns; w++)
+        to = gather_taps(d, group, at_d,
+                         h * axis[1].source_step + axis[1].offset,
+                         w * axis[2].source_step + axis[2].offset, to);
   }
   d->source = space->copy;
-  d->source_channels = step;
+  d->source_channels = gathered_step(d);
   d->first_pixel = (plane * rows + row) * columns + column;
   d->source_size[0] = axis[0].count;
   d->source_size[1] = rows;
   d->source_size[2] = columns;
-  for (int i = 0; i < 3; i++) {
-    d->axis[i].source_step = 1;
+  for (int i = 0; i < 3; i++) { /* where all taps are inside */
+    d->axis[i].source_step = d->axis[i].offset_step = 1;
     d->axis[i].offset = 0;
+    d->axis[i].source_size = axis[i].count + axis[i].taps;
   }
 }
 
@@ -374,15 +389,19 @@ static void set_blocks(direct *d) {
 }
 
 /** Whether tasks gather their pixels: those of a tile fall into one set of the
- * first level, every output has its one tap, and panels read them again. */
+ * first level, every output has all taps, none of which another has, and panels
+ * read them again. */
 static bool gathers(const direct *d) {
   const int64_t step = d->axis[2].source_step * d->source_channels * d->bytes;
   if (d->ch.groups > 1 || step % PAGE_BYTES || d->panels < 2 * d->panel_splits)
     return false;
   for (int i = 0; i < 3; i++) {
     const cvc_axis *a = &d->axis[i];
+    const int64_t extent = (a->taps - 1) * a->offset_step;
     const int64_t last = a->offset + (a->count - 1) * a->source_step;
-    if (a->taps != 1 || a->offset < 0 || last >= a->source_size) return false;
+    if (extent < 0 || a->taps > cvc_max(a->source_step, 1) || a->offset < 0 ||
+        last + extent >= a->source_size)
+      return false;
   }
   return true;
 }

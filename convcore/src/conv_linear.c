@@ -1,6 +1,7 @@
 /**
- * Pixels that are convolved each for itself, linear layers above all, with the
- * weights as they are: products of matrices.
+ * Pixels that are convolved each for itself, linear layers above all, and
+ * images that are one window, whose elements are the channels, with the weights
+ * as they are: products of matrices.
  *
  *   y[p][k]  = sum over c of x[p][c] w[k][c]
  *   dx[p][c] = sum over k of dy[p][k] w[k][c]
@@ -31,16 +32,39 @@
  * few places of the caches. */
 #define COPY_TERMS 16
 
+/** An image is one window: channels-first, w[k] has its elements' order. */
+static bool is_window(const cvc_conv *conv) {
+  for (int i = 0; i < 3; i++)
+    if (conv->kernel[i] != conv->size[i] || conv->dilation[i] != 1)
+      return false;
+  return conv->layout == CVC_CHANNELS_FIRST || conv->c == 1;
+}
+
+static bool is_pixel(const cvc_conv *conv) {
+  for (int i = 0; i < 3; i++)
+    if (conv->kernel[i] != 1 || conv->stride[i] != 1) return false;
+  return true;
+}
+
+int64_t cvc_linear_pixels(const cvc_conv *conv) {
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  return conv->n * cvc_volume(out);
+}
+
+int64_t cvc_linear_channels(const cvc_conv *conv) {
+  return conv->c * cvc_volume(conv->kernel);
+}
+
 bool cvc_linear_fits(const cvc_conv *conv, cvc_pass pass) {
   if (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PACKED)
     return false;
   for (int i = 0; i < 3; i++)
-    if (conv->kernel[i] != 1 || conv->stride[i] != 1 || conv->pad_before[i] ||
-        conv->pad_after[i])
-      return false;
-  const int64_t image = cvc_volume(conv->size);
+    if (conv->pad_before[i] || conv->pad_after[i]) return false;
+  const int64_t pixels = cvc_linear_pixels(conv);
   return conv->groups == 1 && conv->n > 0 &&
-         (image == 1 || conv->n * image <= MOST_PIXELS);
+         (is_pixel(conv) || is_window(conv)) &&
+         (pixels == conv->n || pixels <= MOST_PIXELS);
 }
 
 static const ptrdiff_t start = 0; /* the only run of a product */
@@ -54,9 +78,8 @@ typedef struct dots {
 } dots;
 
 static int64_t dots_scratch(const cvc_conv *conv) {
-  const int64_t pixels = conv->n * cvc_volume(conv->size);
   const cvc_kernels *kernels = cvc_kernels_of(conv->dtype);
-  return cvc_min(pixels, DOT_PIXELS) *
+  return cvc_min(cvc_linear_pixels(conv), DOT_PIXELS) *
          cvc_round_up(DOT_CHANNELS, kernels->vector_length) *
          kernels->vector_length * cvc_dtype_bytes(conv->dtype);
 }
@@ -64,7 +87,7 @@ static int64_t dots_scratch(const cvc_conv *conv) {
 static void dots_task(void *context, int64_t task, int thread) {
   const dots *d = context;
   const cvc_conv_job *job = d->job;
-  const int64_t c = job->conv->c, k = job->conv->k;
+  const int64_t c = cvc_linear_channels(job->conv), k = job->conv->k;
   const int64_t c_row = cvc_conv_y_stride(job->conv);
   const int64_t pixel = task % d->pixel_blocks * d->pixels / d->pixel_blocks;
   const int64_t end =
@@ -95,7 +118,7 @@ static cvc_status run_dots(const cvc_conv_job *job) {
   dots d = {.job = job,
             .kernels = cvc_kernels_of(conv->dtype),
             .bytes = cvc_dtype_bytes(conv->dtype),
-            .pixels = conv->n * cvc_volume(conv->size)};
+            .pixels = cvc_linear_pixels(conv)};
   d.pixel_blocks = cvc_ceil_div(d.pixels, DOT_PIXELS);
   const int64_t tasks = d.pixel_blocks * cvc_ceil_div(conv->k, DOT_CHANNELS);
   return cvc_parallel(job->call, (int)cvc_min(job->threads, tasks), tasks,
@@ -256,23 +279,22 @@ static cvc_status run_product(const cvc_conv_job *job, product p) {
 }
 
 static cvc_status run_data(const cvc_conv_job *job) {
-  const int64_t c = job->conv->c, k = job->conv->k;
-  return run_product(
-      job, (product){.rows = job->conv->n * cvc_volume(job->conv->size),
-                     .columns = c,
-                     .terms = k,
-                     .a = job->y,
-                     .a_row = k,
-                     .a_step = 1,
-                     .b = job->packed,
-                     .c = job->target});
+  const int64_t c = cvc_linear_channels(job->conv), k = job->conv->k;
+  return run_product(job, (product){.rows = cvc_linear_pixels(job->conv),
+                                    .columns = c,
+                                    .terms = k,
+                                    .a = job->y,
+                                    .a_row = k,
+                                    .a_step = 1,
+                                    .b = job->packed,
+                                    .c = job->target});
 }
 
 static cvc_status run_weight(const cvc_conv_job *job) {
   static const float one_f32 = 1;
   static const double one_f64 = 1;
-  const int64_t c = job->conv->c, k = job->conv->k;
-  const int64_t pixels = job->conv->n * cvc_volume(job->conv->size);
+  const int64_t c = cvc_linear_channels(job->conv), k = job->conv->k;
+  const int64_t pixels = cvc_linear_pixels(job->conv);
   if (job->target)
     CVC_TRY(run_product(job, (product){.rows = k,
                                        .columns = c,
