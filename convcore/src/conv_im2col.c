@@ -10,6 +10,8 @@
 #include "conv.h"
 
 #define COLUMN_BYTES (128 * 1024)
+#define DY_BYTES \
+  (256 * 1024) /* that all taps take while the caches keep them */
 
 static int64_t depth_of(const cvc_conv *conv) {
   return cvc_volume(conv->kernel) * (conv->c / conv->groups);
@@ -162,18 +164,16 @@ typedef struct strip {
   int64_t image, group, begin, end; /* rows */
 } strip;
 
-/** Outputs of an axis whose tap lies in [begin, end). */
-static void outputs_inside(const cvc_conv *conv, int axis, int64_t tap,
-                           int64_t begin, int64_t end, int64_t *low,
-                           int64_t *high) {
-  const int64_t stride = conv->stride[axis];
+/** Rows of outputs whose tap lies in [begin, end). */
+static void outputs_inside(const cvc_conv *conv, int64_t tap, int64_t begin,
+                           int64_t end, int64_t *low, int64_t *high) {
+  const int64_t stride = conv->stride[1];
   const int64_t at =
-      tap * conv->dilation[axis] - conv->pad_before[axis]; /* of output 0 */
+      tap * conv->dilation[1] - conv->pad_before[1]; /* of output 0 */
   int64_t out[3];
   cvc_conv_out(conv, out);
-  *low = cvc_min(cvc_ceil_div(cvc_max(begin - at, 0), stride), out[axis]);
-  *high = cvc_min(cvc_ceil_div(cvc_max(end - at, 0), stride), out[axis]);
-  *high = cvc_max(*low, *high);
+  *low = cvc_min(cvc_ceil_div(cvc_max(begin - at, 0), stride), out[1]);
+  *high = cvc_min(cvc_ceil_div(cvc_max(end - at, 0), stride), out[1]);
 }
 
 /** What of the outputs of one depth adds to dx at the taps that are together
@@ -248,16 +248,14 @@ static void add_plane(const addition *a, int64_t group, int64_t low,
     add_rows(a, group, low, h, ow, high - low, 1, 0);
 }
 
-/** The same at depth od, panel by panel. */
+/** The same of the tap and depth od, which lies at d of dx, panel by panel. */
 static void add_depth(const im2col *m, const strip *at, const int64_t tap[3],
-                      int64_t od, int64_t low, int64_t high) {
+                      int64_t od, int64_t d, int64_t low, int64_t high) {
   const cvc_conv *conv = m->job->conv;
   const int64_t *size = conv->size, *kernel = conv->kernel;
   const int64_t together = taps_together(conv), nr = m->kernels->nr;
   const int64_t unit =
       ((tap[0] * kernel[1] + tap[1]) * kernel[2] + tap[2]) / together;
-  const int64_t d =
-      od * conv->stride[0] + tap[0] * conv->dilation[0] - conv->pad_before[0];
   const int64_t h =
       low * conv->stride[1] + tap[1] * conv->dilation[1] - conv->pad_before[1];
   addition a = {.m = m, .conv = conv, .tap = tap[2]};
@@ -291,29 +289,47 @@ static void clear(const im2col *m, const strip *s) {
   }
 }
 
-/** The rows of a strip, from the outputs that reach it. */
+/** The rows of a strip at d, from rows `first` to `end` - 1 of outputs at od.
+ * An element takes those that reach it in their order, however they are cut:
+ * the last tap is that of the first. */
+static void add_block(const im2col *m, const strip *s, int64_t tap_d,
+                      int64_t od, int64_t d, int64_t first, int64_t end) {
+  const cvc_conv *conv = m->job->conv;
+  int64_t tap[3] = {tap_d};
+  for (tap[1] = conv->kernel[1] - 1; tap[1] >= 0; tap[1]--) {
+    int64_t low, high;
+    outputs_inside(conv, tap[1], s->begin, s->end, &low, &high);
+    low = cvc_max(low, first);
+    high = cvc_min(high, end);
+    if (low >= high) continue;
+    for (tap[2] = 0; tap[2] < conv->kernel[2]; tap[2] += taps_together(conv))
+      add_depth(m, s, tap, od, d, low, high);
+  }
+}
+
+/** The rows of a strip, from blocks of the outputs that reach it. */
 static void backward_task(void *context, int64_t task, int thread) {
   (void)thread;
   const im2col *m = context;
   const cvc_conv *conv = m->job->conv;
-  const int64_t part = task % m->strips, *kernel = conv->kernel;
+  const int64_t part = task % m->strips;
   const strip s = {.image = task / m->strips / conv->groups,
                    .group = task / m->strips % conv->groups,
                    .begin = part * conv->size[1] / m->strips,
                    .end = (part + 1) * conv->size[1] / m->strips};
+  int64_t out[3];
+  cvc_conv_out(conv, out);
+  const int64_t row = out[2] * m->ch.reduced * m->bytes;
+  const int64_t block = cvc_max(1, DY_BYTES / row);
   clear(m, &s);
-  int64_t tap[3];
-  for (tap[0] = 0; tap[0] < kernel[0]; tap[0]++) {
-    int64_t d_low, d_high, low, high;
-    outputs_inside(conv, 0, tap[0], 0, conv->size[0], &d_low, &d_high);
-    for (tap[1] = 0; tap[1] < kernel[1]; tap[1]++) {
-      outputs_inside(conv, 1, tap[1], s.begin, s.end, &low, &high);
-      if (low == high) continue;
-      for (tap[2] = 0; tap[2] < kernel[2]; tap[2] += taps_together(conv))
-        for (int64_t od = d_low; od < d_high; od++)
-          add_depth(m, &s, tap, od, low, high);
-    }
-  }
+  for (int64_t od = 0; od < out[0]; od++)
+    for (int64_t first = 0; first < out[1]; first += block)
+      for (int64_t tap = 0; tap < conv->kernel[0]; tap++) {
+        const int64_t d = od * conv->stride[0] + tap * conv->dilation[0] -
+                          conv->pad_before[0];
+        if (d >= 0 && d < conv->size[0])
+          add_block(m, &s, tap, od, d, first, cvc_min(first + block, out[1]));
+      }
 }
 
 cvc_status cvc_im2col_backward_data(const cvc_conv_job *job) {
