@@ -32,6 +32,7 @@ static bool set_moments(double size, double shift, double sum, double squares,
                         double eps, cvc_moments *m) {
   const double off = sum / size, variance = squares / size - off * off;
   m->mean = shift + off;
+  m->off = off;
   m->factor = 1 / sqrt(variance + eps);
   return !(off * off > 10 * variance);
 }
@@ -72,9 +73,6 @@ void cvc_group_moments(const cvc_group_norm *norm, cvc_group_sums *groups,
       fill(shift + c, of_group, moments[g].mean);
     sum_groups(norm, groups, moments);
   }
-  for (int64_t c = 0, g = 0; c < channels && of->dy; c += of_group, g++)
-    for (int64_t i = c; i < c + of_group; i++)
-      of->sums[3][i] -= (moments[g].mean - shift[c]) * of->sums[2][i];
 }
 
 /** Scale and shift of a channel: y = x * scale + shift. */

@@ -7,9 +7,9 @@
 /* Of a task, about: channels, and elements of dense groups. */
 enum { CVC_GROUP_COLUMNS = 64, CVC_GROUP_ELEMENTS = 1 << 14 };
 
-/** Mean and 1 / deviation of a group. */
+/** Mean and 1 / deviation of a group; mean - shift of its sums. */
 typedef struct cvc_moments {
-  double mean, factor;
+  double mean, factor, off;
 } cvc_moments;
 
 /** Channels of a group. */
@@ -40,8 +40,7 @@ typedef struct cvc_group_sums {
   double *room;
 } cvc_group_sums;
 
-/** The moments of the groups; where there is a dy, sums[3] of the channels
- * becomes that of dy and x - mean. */
+/** The moments of the groups, after the sums around shifts that are found. */
 void cvc_group_moments(const cvc_group_norm *norm, cvc_group_sums *groups,
                        cvc_moments *moments);
 

@@ -57,20 +57,22 @@ typedef struct line {
 /** Those of the group whose first channel is number `c` of the sums and `first`
  * of all; sets the channels' scales, and adds to the sums of the part. */
 static line finish_group(const job *j, const workspace *w, const cvc_sums *of,
-                         int64_t c, int64_t first, double factor,
+                         int64_t c, int64_t first, const cvc_moments *moments,
                          double *part) {
   const cvc_dtype dtype = j->norm->dtype;
   const double size = (double)(j->of_group * j->norm->space);
-  const double *of_dy = of->sums[2] + c, *of_both = of->sums[3] + c;
+  const double *of_dy = of->sums[2] + c, *products = of->sums[3] + c;
+  const double factor = moments->factor, off = moments->off;
   void *scale = cvc_at(coefficients(j, w, SCALE), c, j->bytes);
   double *bias = part + first, *weights = bias + j->norm->c;
   double sum = 0, product = 0;
   for (int64_t i = 0; i < j->of_group; i++) {
     const double weight = j->weight ? cvc_get(dtype, j->weight, first + i) : 1;
+    const double both = products[i] - off * of_dy[i]; /* dy (x - mean) */
     sum += weight * of_dy[i];
-    product += weight * of_both[i];
+    product += weight * both;
     bias[i] += of_dy[i];
-    weights[i] += of_both[i] * factor;
+    weights[i] += both * factor;
     cvc_set(dtype, scale, i, weight * factor);
   }
   return (line){.slope = -factor * factor * factor * product / size,
@@ -83,8 +85,7 @@ static void finish_rows(const job *j, const workspace *w,
                         const cvc_moments *moments, void *dx, double *part) {
   const int64_t space = j->norm->space;
   for (int64_t c = 0; c < groups->channels; c += j->of_group, moments++) {
-    const line l =
-        finish_group(j, w, &groups->of, c, first + c, moments->factor, part);
+    const line l = finish_group(j, w, &groups->of, c, first + c, moments, part);
     j->kernels->group_gradient(j->of_group, space, moments->mean, l.slope,
                                l.offset,
                                cvc_at(coefficients(j, w, SCALE), c, j->bytes),
@@ -111,7 +112,7 @@ static void finish_columns(const job *j, const workspace *w,
                              .slope = coefficients(j, w, SLOPE),
                              .offset = coefficients(j, w, OFFSET)};
   for (int64_t c = 0; c < groups->channels; c += j->of_group, moments++) {
-    const line l = finish_group(j, w, of, c, first + c, moments->factor, part);
+    const line l = finish_group(j, w, of, c, first + c, moments, part);
     for (int64_t i = c; i < c + j->of_group; i++) {
       cvc_set(dtype, coefficients(j, w, MEAN), i, moments->mean);
       cvc_set(dtype, coefficients(j, w, SLOPE), i, l.slope);
