@@ -121,6 +121,8 @@ ROWS = [
     conv(2, 1, 3, 20, (40, 43), 11, stride=4, padding=2),
     conv(2, 1, 20, 12, (6, 5), 1),
     conv(2, 30, 40, 33, 1, 1),  # a linear layer
+    conv(2, 20, 40, 33, 4, 4),  # an image is one window
+    conv(2, 1, 512, 70, (6, 4), 2, stride=2),  # its pixels are pages apart
     conv(2, 2, 20, 40, 6, 1, stride=2, padding=1),
     conv(2, 2, 8, 6, (13, 35), 3, stride=2, padding=1),
     conv(2, 1, 6, 8, (11, 10), 3, dilation=2, padding=2),
