@@ -383,38 +383,56 @@ static arrays arrays_from(const cvc_conv *conv, cvc_pass pass, const arrays *a,
   return from;
 }
 
+/** A call in scratch, as a team runs it. */
+typedef struct run {
+  const cvc_conv *conv;
+  cvc_conv batch;
+  cvc_pass pass;
+  cvc_choice choice;
+  parts parts;
+  arrays arrays;
+  int threads;
+  const cvc_call *call;
+  char *scratch;
+} run;
+
 /** Pack weights, then run the images batch by batch. */
-static cvc_status run_in_scratch(const cvc_conv *conv, cvc_conv batch,
-                                 cvc_pass pass, cvc_choice choice,
-                                 const parts *p, arrays a, int threads,
-                                 const cvc_call *call, char *scratch) {
-  if (p->packed) {
-    CVC_TRY(cvc_pack(conv, pass, choice, a.w, scratch, call));
-    a.w = scratch;
+static cvc_status run_in_scratch(void *context) {
+  run *r = context;
+  const int64_t images = r->batch.n;
+  if (r->parts.packed) {
+    CVC_TRY(cvc_pack(r->conv, r->pass, r->choice, r->arrays.w, r->scratch,
+                     r->call));
+    r->arrays.w = r->scratch;
   }
-  const int64_t images = batch.n;
   int64_t first = 0;
   do {
-    const arrays part = arrays_from(conv, pass, &a, first);
-    batch.n = cvc_min(images, conv->n - first);
-    CVC_TRY(run_batch(&batch, pass, choice, p, &part, threads, call,
-                      scratch + p->packed));
+    const arrays part = arrays_from(r->conv, r->pass, &r->arrays, first);
+    r->batch.n = cvc_min(images, r->conv->n - first);
+    CVC_TRY(run_batch(&r->batch, r->pass, r->choice, &r->parts, &part,
+                      r->threads, r->call, r->scratch + r->parts.packed));
     first += images;
-  } while (first < conv->n);
+  } while (first < r->conv->n);
   return CVC_OK;
 }
 
-/** In the caller's scratch, or some of its own. */
+/** In the caller's scratch, or some of its own; by one team, since there may be
+ * a loop for each remainder, and others to pack and to convert. */
 static cvc_status run_choice(const cvc_conv *conv, cvc_pass pass,
                              cvc_choice choice, const arrays *a,
                              const cvc_call *call) {
-  const int threads = cvc_plan_threads(call, INT64_MAX, cvc_conv_work(conv));
-  const cvc_conv batch = batch_of(conv, pass, choice, threads);
-  const parts p = parts_of(&batch, pass, choice, a->residual != NULL, threads);
+  run r = {.conv = conv,
+           .pass = pass,
+           .choice = choice,
+           .arrays = *a,
+           .threads = cvc_plan_threads(call, INT64_MAX, cvc_conv_work(conv)),
+           .call = call};
+  r.batch = batch_of(conv, pass, choice, r.threads);
+  r.parts = parts_of(&r.batch, pass, choice, a->residual != NULL, r.threads);
   cvc_scratch scratch;
-  CVC_TRY(cvc_scratch_begin(&scratch, call, total(&p)));
-  cvc_status status = run_in_scratch(conv, batch, pass, choice, &p, *a, threads,
-                                     call, scratch.memory);
+  CVC_TRY(cvc_scratch_begin(&scratch, call, total(&r.parts)));
+  r.scratch = scratch.memory;
+  const cvc_status status = cvc_with_team(r.threads, run_in_scratch, &r);
   cvc_scratch_end(&scratch);
   return status;
 }
