@@ -62,11 +62,17 @@ cdef dict MODES = {
 }
 
 
+cdef extern from *:
+    """
+    _Static_assert(CVC_MAX_OPERANDS == 11, "the operands of a Step below");
+    """
+
+
 cdef class Step:
     """One step, with its descriptor: for a plan, or to run on arrays."""
 
     cdef cvc_step step
-    cdef cvc_operand operands[6]  # CVC_MAX_OPERANDS
+    cdef cvc_operand operands[11]  # CVC_MAX_OPERANDS
     cdef int count, first_written
     cdef readonly str kind
 

@@ -469,7 +469,7 @@ cdef extern from "convcore.h" nogil:
         cvc_step_of of
 
     cvc_status cvc_step_operands(
-        const cvc_step *step, cvc_operand operands[6], int *count)
+        const cvc_step *step, cvc_operand operands[11], int *count)
     cvc_status cvc_step_run(
         const cvc_step *step, void *const *arrays, const cvc_call *call)
 
