@@ -99,10 +99,7 @@ CVC_INLINE __m512 f32_picked__avx512(f32_pick__avx512 pick,
   return _mm512_maskz_permutexvar_ps(_mm_cmpeq_epi8_mask(taps, pick.tap),
                                      pick.lane, _mm512_maskz_loadu_ps(all, dy));
 }
-typedef struct f64_pick__avx512 {
-  __m512i lane;
-  __m128i index_lane, tap;
-} f64_pick__avx512;
+typedef f32_pick__avx512 f64_pick__avx512;
 CVC_INLINE f64_pick__avx512 f64_pick_of__avx512(const uint8_t *lane,
                                                 const uint8_t *tap) {
   const __m128i from = _mm_loadl_epi64((const __m128i *)lane);
