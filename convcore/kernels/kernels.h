@@ -169,6 +169,7 @@ typedef struct cvc_picks {
  */
 typedef struct cvc_winograd_input {
   int nh, nw;
+  int points_h, points_w; /* that are used: all, or all but the last */
   const void *const *pixels; /* [nh][nw]; in the padding to zeros */
   ptrdiff_t next; /* from a pixel to that of the tile that comes next */
   ptrdiff_t channels;
@@ -184,7 +185,8 @@ typedef struct cvc_winograd_output {
   int nh, nw, mh, mw;
   const void *m; /* m[point][channels]; at least a vector is read */
   ptrdiff_t m_point, channels;
-  int height, width; /* the part of mh x mw inside y */
+  int height, width; /* the part of mh x mw that is wanted; without the last
+                        row or column its last points are not read */
   void *y;           /* y = activation(A^T m A + bias + residual) */
   ptrdiff_t y_row, y_column;
   const void *bias;     /* [channels] or NULL */

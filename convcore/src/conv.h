@@ -256,9 +256,43 @@ int64_t cvc_linear_channels(const cvc_conv *conv);
 int64_t cvc_linear_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_linear_run(const cvc_conv_job *job, cvc_pass pass);
 
+/* conv_winograd_tiles.c */
+/** The tiles of all images. Those along an axis are the whole ones of m
+ * outputs, then the others of m - 1, the last of which may have fewer. They are
+ * counted kind by kind, such that those that use a point follow one another:
+ * high, high and wide, wide, neither; of a kind, image by image. */
+typedef struct cvc_winograd_tiles {
+  int m[2];
+  int64_t out[2], whole[2], other[2];
+  int64_t begin[5]; /* of each kind, and the end */
+} cvc_winograd_tiles;
+
+cvc_winograd_tiles cvc_winograd_tiles_of(int64_t n, const int64_t out[2],
+                                         const int m[2]);
+
+/** Where a tile lies: its image, first output and outputs. */
+typedef struct cvc_winograd_place {
+  int64_t image, row, column;
+  int height, width;
+} cvc_winograd_place;
+
+cvc_winograd_place cvc_winograd_place_of(const cvc_winograd_tiles *tiles,
+                                         int64_t tile);
+
+/** Of tiles first..first+count-1 those that use a point, counted from `first`;
+ * the points at infinity are the last along their axis. */
+typedef struct cvc_winograd_range {
+  int64_t first, count;
+} cvc_winograd_range;
+
+cvc_winograd_range cvc_winograd_users(const cvc_winograd_tiles *tiles,
+                                      bool last_row, bool last_column,
+                                      int64_t first, int64_t count);
+
 /* conv_winograd.c: forward, and backward-data of stride 1 */
 typedef struct cvc_winograd_size {
   int64_t points, tiles, blocks; /* of a tile; of all images; of tiles */
+  double products;               /* of a point and a tile */
   int64_t channels, depth; /* that are transformed at a time; of a product */
 } cvc_winograd_size;
 cvc_winograd_size cvc_winograd_sizes(const cvc_conv *conv, cvc_pass pass,

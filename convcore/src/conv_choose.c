@@ -250,7 +250,8 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   const int64_t whole = cvc_round_up(ch.produced, lanes); /* m's rows */
   double cycles =
       larger(groups * points *
-                 product_cycles(conv, tiles, depth, whole, WINOGRAD_RATE),
+                 product_cycles(conv, size.products / points, depth, whole,
+                                WINOGRAD_RATE),
              stream_cycles(weights * vector_bytes, (double)size.blocks));
   const double inputs =
       depth / (double)size.channels; /* transforms of a tile */
@@ -308,8 +309,9 @@ static double winograd_weight_cycles(const cvc_conv *conv, int m) {
   const cvc_channels ch = cvc_conv_channels(conv, CVC_FORWARD);
   const cvc_winograd_size size = cvc_winograd_sizes(conv, CVC_FORWARD, m);
   const double points = (double)size.points, tiles = (double)size.tiles;
-  const double product = product_cycles(conv, (double)ch.produced, tiles,
-                                        ch.reduced, WINOGRAD_RATE);
+  const double product =
+      product_cycles(conv, (double)ch.produced, size.products / points,
+                     ch.reduced, WINOGRAD_RATE);
   const double transforms =
       tiles * (INPUT_CYCLES * vectors(conv, ch.reduced) +
                OUTPUT_CYCLES * vectors(conv, ch.produced)) +

@@ -35,13 +35,14 @@ typedef struct winograd {
   cvc_channels ch;
   int64_t bytes;
   /* Along h and w: points, outputs and filter taps of a tile; sizes; source
-   * index of the first tap of output 0; tiles. */
+   * index of the first tap of output 0. */
   int n[2], m[2], r[2], s[2]; /* r: of the filter's taps, every s-th */
-  int64_t source[2], target[2], origin[2], tiles[2];
+  int64_t source[2], target[2], origin[2];
+  cvc_winograd_tiles tiles; /* of all images */
   int64_t source_channels, target_channels;
   /* Channels of s[1] pixels side by side; of s[0] such rows: the terms. */
   int64_t channels, depth;
-  int64_t points, panels, total; /* total: tiles of all images */
+  int64_t points, panels, total; /* total: all tiles */
   int64_t block, blocks;         /* tiles of a block; blocks */
   bool fresh;                    /* u is made from plain weights at its turn, */
   int64_t terms;                 /* of so many channels at a time */
@@ -79,14 +80,14 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
     g.source[i] = forward ? conv->size[i + 1] : out[i + 1];
     g.target[i] = forward ? out[i + 1] : conv->size[i + 1];
     g.origin[i] = forward ? -before : before - (g.r[i] - 1);
-    g.tiles[i] = cvc_ceil_div(g.target[i], g.m[i]);
   }
   g.source_channels = g.ch.reduced * conv->groups;
   g.target_channels = forward ? cvc_conv_y_stride(conv) : conv->c;
   g.channels = g.ch.reduced * g.s[1];
   g.depth = g.channels * g.s[0];
   g.panels = cvc_panels(g.ch.produced, g.kernels);
-  g.total = conv->n * g.tiles[0] * g.tiles[1];
+  g.tiles = cvc_winograd_tiles_of(conv->n, g.target, g.m);
+  g.total = g.tiles.begin[4];
   /* The last pixels may be less than a vector. */
   const int64_t vector = g.kernels->vector_length;
   g.v_row =
@@ -120,11 +121,22 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
   return g;
 }
 
+/** Of `count` tiles from `first` on, those that use a point. */
+static cvc_winograd_range users_of(const winograd *g, int64_t first,
+                                   int64_t count, int64_t point) {
+  return cvc_winograd_users(&g->tiles, point / g->n[1] == g->n[0] - 1,
+                            point % g->n[1] == g->n[1] - 1, first, count);
+}
+
 cvc_winograd_size cvc_winograd_sizes(const cvc_conv *conv, cvc_pass pass,
                                      int m) {
   const winograd g = winograd_of(conv, pass, m, 1);
+  double products = 0;
+  for (int64_t point = 0; point < g.points; point++)
+    products += (double)users_of(&g, 0, g.total, point).count;
   return (cvc_winograd_size){.points = g.points,
                              .tiles = g.total,
+                             .products = products,
                              .blocks = g.blocks,
                              .channels = g.channels,
                              .depth = g.depth};
@@ -210,18 +222,6 @@ void cvc_winograd_pack(const cvc_conv *conv, cvc_pass pass, int m,
 
 /* -------------------------------------------------------- three phases */
 
-/** Where a tile lies: image, first output row and column. */
-typedef struct place {
-  int64_t image, row, column;
-} place;
-
-static place place_of(const winograd *g, int64_t tile) {
-  const int64_t per_image = g->tiles[0] * g->tiles[1];
-  return (place){.image = tile / per_image,
-                 .row = tile % per_image / g->tiles[1] * g->m[0],
-                 .column = tile % g->tiles[1] * g->m[1]};
-}
-
 /** A range of tiles of one block and group, with its memory. */
 typedef struct block {
   int64_t first, count, group;
@@ -267,7 +267,10 @@ static void transform_input(const winograd *g, const block *b, int64_t begin,
   const int64_t first_channel = b->group * g->ch.reduced;
   memset(margin->zeros, 0, (size_t)(g->channels * g->bytes));
   for (int64_t t = begin; t < end; t++) {
-    const place at = place_of(g, b->first + t);
+    const cvc_winograd_place at =
+        cvc_winograd_place_of(&g->tiles, b->first + t);
+    input.points_h = g->n[0] - (at.height < g->m[0]);
+    input.points_w = g->n[1] - (at.width < g->m[1]);
     for (int p = 0; p < g->s[0]; p++) {
       for (int i = 0; i < g->n[0]; i++) {
         const int64_t h = (at.row + i) * g->s[0] + p + g->origin[0];
@@ -318,8 +321,10 @@ static void multiply_terms(const winograd *g, const block *b, int64_t panel,
   const int64_t width = cvc_panel_width(g->ch.produced, panel, g->kernels);
   const int64_t k = panel * g->kernels->nr;
   for (int64_t point = 0; point < g->points; point++) {
+    const cvc_winograd_range users = users_of(g, b->first, b->count, point);
     cvc_tile tile = {
-        .a = cvc_at_const(b->v, point * g->v_point + c, g->bytes),
+        .a = cvc_at_const(b->v, point * g->v_point + users.first * g->v_row + c,
+                          g->bytes),
         .b = cvc_at_const(u, point * u_point(g, width), g->bytes),
         .a_run = &no_offset,
         .b_run = &no_offset,
@@ -328,14 +333,15 @@ static void multiply_terms(const winograd *g, const block *b, int64_t panel,
         .a_row = g->v_row,
         .a_step = 1,
         .b_step = width,
-        .c = cvc_at(b->m, point * g->m_point + k, g->bytes),
+        .c = cvc_at(b->m, point * g->m_point + users.first * g->m_row + k,
+                    g->bytes),
         .c_row = g->m_row,
         .columns = (int)width,
         .accumulate = c > 0,
         /* Two calls read all of the next point's weights. */
         .next = cvc_at_const(u, (point + 1) * u_point(g, width), g->bytes),
         .next_tile = count * g->kernels->vector_length};
-    cvc_run_tiles(g->kernels, &tile, b->count, g->bytes);
+    cvc_run_tiles(g->kernels, &tile, users.count, g->bytes);
   }
 }
 
@@ -372,7 +378,8 @@ static void transform_output(const winograd *g, const block *b, int64_t begin,
           job->bias ? cvc_at_const(job->bias, first_channel, g->bytes) : NULL,
       .activation = cvc_conv_activation(job->conv, g->pass)};
   for (int64_t t = begin; t < end; t++) {
-    const place at = place_of(g, b->first + t);
+    const cvc_winograd_place at =
+        cvc_winograd_place_of(&g->tiles, b->first + t);
     const int64_t pixel =
         (at.image * g->target[0] + at.row) * g->target[1] + at.column;
     const int64_t offset = pixel * g->target_channels + first_channel;
@@ -380,8 +387,8 @@ static void transform_output(const winograd *g, const block *b, int64_t begin,
     output.y = cvc_at(job->target, offset, g->bytes);
     output.residual =
         job->residual ? cvc_at_const(job->residual, offset, g->bytes) : NULL;
-    output.height = (int)cvc_min(g->m[0], g->target[0] - at.row);
-    output.width = (int)cvc_min(g->m[1], g->target[1] - at.column);
+    output.height = at.height;
+    output.width = at.width;
     if (g->kernels->winograd_output(&output)) continue;
     if (!g->direct)
       atomic_store_explicit(g->unfinished, true, memory_order_relaxed);

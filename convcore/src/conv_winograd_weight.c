@@ -37,8 +37,9 @@ typedef struct gradient {
   const cvc_kernels *kernels;
   int64_t bytes, nr, groups;
   int n[2], m[2], r[2]; /* points, outputs and taps of a tile along h and w */
-  int64_t points, tiles[2], total; /* total: tiles of all images */
-  int64_t blocks, plane; /* plane: elements between points of v and d */
+  cvc_winograd_tiles tiles; /* of all images */
+  int64_t points, total;    /* total: all tiles */
+  int64_t blocks, plane;    /* plane: elements between points of v and d */
   side x, dy;
   int64_t pairs, parts; /* panels of k and c; tasks of a pair, by points */
   void *m_sums, *zeros;
@@ -85,7 +86,6 @@ static void set_gradient(gradient *g, const cvc_conv *conv, int m,
     g->r[i] = (int)conv->kernel[i + 1];
     g->m[i] = g->r[i] == 1 ? 1 : m;
     g->n[i] = g->m[i] + g->r[i] - 1;
-    g->tiles[i] = cvc_ceil_div(out[i + 1], g->m[i]);
     g->x.taps[i] = g->n[i];
     g->x.size[i] = conv->size[i + 1];
     g->x.origin[i] = -conv->pad_before[i + 1];
@@ -100,7 +100,8 @@ static void set_gradient(gradient *g, const cvc_conv *conv, int m,
   g->dy.panels = cvc_panels(ch.produced, g->kernels);
   g->x.transform = g->kernels->winograd_input;
   g->dy.transform = g->kernels->winograd_gradient;
-  g->total = conv->n * g->tiles[0] * g->tiles[1];
+  g->tiles = cvc_winograd_tiles_of(conv->n, out + 1, g->m);
+  g->total = g->tiles.begin[4];
   g->blocks = g->total <= MOST_TILES ? 1 : cvc_ceil_div(g->total, BLOCK_TILES);
   /* A cache line more than a multiple of the page size would need: points of
    * a tile must not all fall into one cache set. */
@@ -127,19 +128,21 @@ static int64_t carve(gradient *g, int threads, char *memory) {
 
 /* -------------------------------------------------------------- transforms */
 
-/** The pixels of a tile, first channel. */
-static void set_pixels(const gradient *g, const side *s, int64_t tile,
+/** The pixels of a tile, first channel. A short tile of dy has zeros in the
+ * rows and columns that are the next tile's. */
+static void set_pixels(const gradient *g, const side *s, cvc_winograd_place at,
                        const void **pixels) {
-  const int64_t per_image = g->tiles[0] * g->tiles[1];
   const int64_t channels = g->groups * s->channels;
-  const int64_t row = tile % per_image / g->tiles[1] * g->m[0] + s->origin[0];
-  const int64_t column = tile % g->tiles[1] * g->m[1] + s->origin[1];
+  const int64_t row = at.row + s->origin[0];
+  const int64_t column = at.column + s->origin[1];
+  const int rows = s->taps[0] - (at.height < g->m[0]);
+  const int columns = s->taps[1] - (at.width < g->m[1]);
   for (int i = 0; i < s->taps[0]; i++) {
-    const int64_t first =
-        (tile / per_image * s->size[0] + row + i) * s->size[1];
+    const int64_t first = (at.image * s->size[0] + row + i) * s->size[1];
     for (int j = 0; j < s->taps[1]; j++) {
       const bool inside = row + i >= 0 && row + i < s->size[0] &&
-                          column + j >= 0 && column + j < s->size[1];
+                          column + j >= 0 && column + j < s->size[1] &&
+                          i < rows && j < columns;
       pixels[i * s->taps[1] + j] =
           inside ? cvc_at_const(s->array, (first + column + j) * channels,
                                 g->bytes)
@@ -159,9 +162,12 @@ static void transform_side(const block *b, const side *s, int64_t begin,
                            int64_t end) {
   const gradient *g = b->g;
   const void *pixels[TASK_TILES][MOST_POINTS], *at[MOST_POINTS];
+  cvc_winograd_place places[TASK_TILES];
   const int count = s->taps[0] * s->taps[1];
-  for (int64_t t = begin; t < end; t++)
-    set_pixels(g, s, b->first + t, pixels[t - begin]);
+  for (int64_t t = begin; t < end; t++) {
+    places[t - begin] = cvc_winograd_place_of(&g->tiles, b->first + t);
+    set_pixels(g, s, places[t - begin], pixels[t - begin]);
+  }
   cvc_winograd_input tile = {.nh = g->n[0],
                              .nw = g->n[1],
                              .mh = g->m[0],
@@ -178,6 +184,8 @@ static void transform_side(const block *b, const side *s, int64_t begin,
       for (int i = 0; i < count && t + 1 < end; i++)
         request((const char *)pixels[t + 1 - begin][i] + offset,
                 tile.channels * g->bytes);
+      tile.points_h = g->n[0] - (places[t - begin].height < g->m[0]);
+      tile.points_w = g->n[1] - (places[t - begin].width < g->m[1]);
       tile.v =
           cvc_at(s->points, p * s->planes * g->plane + t * g->nr, g->bytes);
       s->transform(&tile);
@@ -246,13 +254,17 @@ static void multiply(const block *b, const pair *p, int64_t begin,
                      int64_t end) {
   const gradient *g = b->g;
   for (int64_t i = begin; i < end; i++) {
+    const cvc_winograd_range users =
+        cvc_winograd_users(&g->tiles, i / g->n[1] == g->n[0] - 1,
+                           i % g->n[1] == g->n[1] - 1, b->first, b->count);
+    const int64_t at = i * g->plane + users.first * g->nr;
     cvc_tile tile = {
-        .a = cvc_at_const(p->d, i * g->plane, g->bytes),
-        .b = cvc_at_const(p->v, i * g->plane, g->bytes),
+        .a = cvc_at_const(p->d, at, g->bytes),
+        .b = cvc_at_const(p->v, at, g->bytes),
         .a_run = &no_offset,
         .b_run = &no_offset,
         .runs = 1,
-        .length = b->count,
+        .length = users.count,
         .a_row = 1,
         .a_step = g->nr,
         .b_step = g->nr,
