@@ -32,8 +32,9 @@
 /* Cycles per point and vector of channels of the two transforms. */
 #define INPUT_CYCLES 4.0
 #define OUTPUT_CYCLES 3.0
-/* Of either per tile, where the channels fill no vector. */
-#define FEW_CYCLES 600.0
+/* Of each per tile, where the channels fill no vector. */
+#define FEW_INPUT_CYCLES 200.0
+#define FEW_OUTPUT_CYCLES 600.0
 /* Of the gradient of weights: cycles per element to add and store the direct
  * algorithm's parts, and per point and vector to transform Winograd's sums. */
 #define WEIGHT_CYCLES 2.5
@@ -258,9 +259,9 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   cycles += tiles * groups * points *
             (INPUT_CYCLES * inputs * vectors(conv, size.channels) +
              OUTPUT_CYCLES * vectors(conv, ch.produced));
-  const double few =
-      (size.channels < lanes ? inputs : 0) + (ch.produced < lanes ? 1 : 0);
-  cycles += tiles * groups * few * FEW_CYCLES;
+  const double few = (size.channels < lanes ? inputs * FEW_INPUT_CYCLES : 0) +
+                     (ch.produced < lanes ? FEW_OUTPUT_CYCLES : 0);
+  cycles += tiles * groups * few;
   if (conv->weights == CVC_WEIGHTS_PLAIN)
     cycles += FILTER_CYCLES * weights +
               (cvc_winograd_plain(conv, pass, m) ? ORDER_CYCLES : PACK_CYCLES) *
