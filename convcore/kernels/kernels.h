@@ -165,11 +165,14 @@ typedef struct cvc_picks {
 
 /**
  * Winograd tiles, all channels of one tile a call. nh x nw points (1 x nw in
- * one dimension), of which one is every *_point elements.
+ * one dimension), of which one is every *_point elements; the first points_h x
+ * points_w of them are used: all, or without those of the last outputs. Lines
+ * of 3 taps and stride 2 are split; see winograd_lines.inc.
  */
+enum { CVC_SPLIT_OUTPUTS = 5, CVC_SPLIT_POINTS = 11, CVC_SPLIT_WEIGHTS = 7 };
+
 typedef struct cvc_winograd_input {
-  int nh, nw;
-  int points_h, points_w; /* that are used: all, or all but the last */
+  int nh, nw, points_h, points_w;
   const void *const *pixels; /* [nh][nw]; in the padding to zeros */
   ptrdiff_t next; /* from a pixel to that of the tile that comes next */
   ptrdiff_t channels;
@@ -182,11 +185,10 @@ typedef struct cvc_winograd_input {
 } cvc_winograd_input;
 
 typedef struct cvc_winograd_output {
-  int nh, nw, mh, mw;
+  int nh, nw, points_h, points_w, mh, mw;
   const void *m; /* m[point][channels]; at least a vector is read */
   ptrdiff_t m_point, channels;
-  int height, width; /* the part of mh x mw that is wanted; without the last
-                        row or column its last points are not read */
+  int height, width; /* the part of mh x mw inside y */
   void *y;           /* y = activation(A^T m A + bias + residual) */
   ptrdiff_t y_row, y_column;
   const void *bias;     /* [channels] or NULL */

@@ -11,6 +11,7 @@
 #include "pool.inc"
 #include "rows.inc"
 #include "transpose.inc"
+#include "winograd_lines.inc"
 #include "winograd.inc"
 #include "winograd_weight.inc" /* behind its transforms */
 

@@ -199,8 +199,7 @@ int64_t cvc_direct_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_direct_run(const cvc_conv_job *job, cvc_pass pass);
 
 /** The outputs of a rectangle of one plane (image, output depth), all
- * channels of a group, by the calling thread; scratch of one thread. Stride 1
- * for CVC_BACKWARD_DATA. */
+ * channels of a group, by the calling thread; scratch of one thread. */
 void cvc_direct_rectangle(const cvc_conv_job *job, cvc_pass pass, void *scratch,
                           int64_t plane, int64_t group, int64_t row,
                           int64_t rows, int64_t column, int64_t columns);
@@ -257,6 +256,31 @@ int64_t cvc_linear_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_linear_run(const cvc_conv_job *job, cvc_pass pass);
 
 /* conv_winograd_tiles.c */
+/**
+ * Winograd's algorithm along an axis: m outputs of r taps from n points. A
+ * strided filter is one of every s-th tap that meets every s-th element, s
+ * terms of a sum. One of 3 taps and stride 2 is split instead: see
+ * winograd_lines.inc. Its gradient of x has `spread` times as many outputs.
+ */
+typedef struct cvc_winograd_line {
+  bool split;
+  int m, r, n, s, spread;
+  int step;    /* elements of the source from an output to the next */
+  int weights; /* different points of the filter */
+  int last;    /* the points from here on serve the last output alone */
+} cvc_winograd_line;
+
+enum { CVC_MOST_POINTS = 11 * 11 };
+
+cvc_winograd_line cvc_winograd_line_of(const cvc_conv *conv, cvc_pass pass,
+                                       int axis, int m);
+
+/** Which point of the filter a point is multiplied with. */
+int cvc_winograd_weight_at(const cvc_winograd_line *line, int point);
+
+/** Points that a tile of so many of its outputs needs. */
+int cvc_winograd_points(const cvc_winograd_line *line, int outputs);
+
 /** The tiles of all images. Those along an axis are the whole ones of m
  * outputs, then the others of m - 1, the last of which may have fewer. They are
  * counted kind by kind, such that those that use a point follow one another:
@@ -268,7 +292,7 @@ typedef struct cvc_winograd_tiles {
 } cvc_winograd_tiles;
 
 cvc_winograd_tiles cvc_winograd_tiles_of(int64_t n, const int64_t out[2],
-                                         const int m[2]);
+                                         const cvc_winograd_line line[2]);
 
 /** Where a tile lies: its image, first output and outputs. */
 typedef struct cvc_winograd_place {
@@ -279,20 +303,22 @@ typedef struct cvc_winograd_place {
 cvc_winograd_place cvc_winograd_place_of(const cvc_winograd_tiles *tiles,
                                          int64_t tile);
 
-/** Of tiles first..first+count-1 those that use a point, counted from `first`;
- * the points at infinity are the last along their axis. */
+/** Of tiles first..first+count-1 those that use a point, counted from `first`.
+ */
 typedef struct cvc_winograd_range {
   int64_t first, count;
 } cvc_winograd_range;
 
 cvc_winograd_range cvc_winograd_users(const cvc_winograd_tiles *tiles,
-                                      bool last_row, bool last_column,
-                                      int64_t first, int64_t count);
+                                      const cvc_winograd_line line[2],
+                                      int64_t point, int64_t first,
+                                      int64_t count);
 
 /* conv_winograd.c: forward, and backward-data of stride 1 */
 typedef struct cvc_winograd_size {
-  int64_t points, tiles, blocks; /* of a tile; of all images; of tiles */
-  double products;               /* of a point and a tile */
+  int64_t points, weights; /* of a tile; of a filter */
+  int64_t tiles, blocks;   /* of all images; of tiles */
+  double products;         /* of a point and a tile */
   int64_t channels, depth; /* that are transformed at a time; of a product */
 } cvc_winograd_size;
 cvc_winograd_size cvc_winograd_sizes(const cvc_conv *conv, cvc_pass pass,

@@ -67,16 +67,28 @@
 
 /** Winograd tiles that exist, for filters of r taps on both axes (or on w
  * alone), with the class of their error. Of a strided filter every stride-th
- * tap counts. */
+ * tap counts, but of one that is split. */
+enum { SPLIT = 0 };
 static const struct {
   int64_t r;
   int m;
   cvc_precision precision;
 } tiles[] = {
     {3, 4, CVC_HIGHEST}, {3, 2, CVC_HIGHEST}, {5, 2, CVC_HIGHEST},
-    {4, 3, CVC_HIGHEST}, {5, 4, CVC_HIGH},
+    {4, 3, CVC_HIGHEST}, {5, 4, CVC_HIGH},    {SPLIT, 5, CVC_HIGHEST},
 };
 enum { TILES = sizeof tiles / sizeof tiles[0] };
+
+/** 3x3 taps and stride 2, which have split lines. The gradient of x begins with
+ * the middle tap's element, as one pixel of padding has it. */
+static bool split_fits(const cvc_conv *conv, cvc_pass pass) {
+  for (int axis = 1; axis < 3; axis++) {
+    if (conv->kernel[axis] != 3 || conv->stride[axis] != 2) return false;
+    if (pass == CVC_BACKWARD_DATA && conv->pad_before[axis] % 2 == 0)
+      return false;
+  }
+  return true;
+}
 
 /** Tile `i` can do this convolution. */
 static bool tile_fits(const cvc_conv *conv, cvc_pass pass, int i) {
@@ -86,8 +98,9 @@ static bool tile_fits(const cvc_conv *conv, cvc_pass pass, int i) {
   for (int axis = 0; axis < 3; axis++)
     if (conv->dilation[axis] != 1) return false;
   if (conv->pad_before[0] || conv->pad_after[0] || stride[0] != 1) return false;
-  if (strided && (pass != CVC_FORWARD || conv->groups > 1)) return false;
   if (tiles[i].precision > conv->precision) return false;
+  if (tiles[i].r == SPLIT) return split_fits(conv, pass);
+  if (strided && (pass != CVC_FORWARD || conv->groups > 1)) return false;
   /* Kernels for gradients exist for 3 and 5 taps. */
   if (pass != CVC_FORWARD && tiles[i].r % 2 == 0) return false;
   if (cvc_ceil_div(kernel[2], stride[2]) != tiles[i].r) return false;
@@ -246,7 +259,8 @@ static double winograd_cycles(const cvc_conv *conv, cvc_pass pass, int m) {
   const int64_t lanes = cvc_kernels_of(conv->dtype)->vector_length;
   const double groups = (double)ch.groups, points = (double)size.points;
   const double tiles = (double)size.tiles, depth = (double)size.depth;
-  const double weights = points * depth * groups * vectors(conv, ch.produced);
+  const double weights =
+      (double)size.weights * depth * groups * vectors(conv, ch.produced);
   const double vector_bytes = (double)(lanes * cvc_dtype_bytes(conv->dtype));
   const int64_t whole = cvc_round_up(ch.produced, lanes); /* m's rows */
   double cycles =

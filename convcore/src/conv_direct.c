@@ -503,23 +503,41 @@ int64_t cvc_direct_scratch(const cvc_conv *conv, cvc_pass pass, int threads) {
   return threads * d.most_bytes;
 }
 
+/** The regions of the outputs of an axis that lie at begin..end-1 of the
+ * target. */
+static int64_t regions_within(const cvc_axis *axis, int64_t begin, int64_t end,
+                              cvc_region *regions) {
+  const int64_t low = cvc_ceil_div(cvc_max(begin - axis->first, 0), axis->step);
+  const int64_t high = cvc_ceil_div(cvc_max(end - axis->first, 0), axis->step);
+  return cvc_axis_regions(axis, low, cvc_min(high, axis->count), regions);
+}
+
 void cvc_direct_rectangle(const cvc_conv_job *job, cvc_pass pass, void *scratch,
                           int64_t plane, int64_t group, int64_t row,
                           int64_t rows, int64_t column, int64_t columns) {
+  const cvc_conv *conv = job->conv;
+  const bool forward = pass == CVC_FORWARD;
   cvc_conv_job local = *job;
   local.scratch = scratch;
   direct d = direct_of(&local, pass);
-  for (int i = 0; i < 3; i++)
-    d.axis[i] = pass == CVC_FORWARD ? cvc_axis_forward(job->conv, i)
-                                    : cvc_axis_backward(job->conv, i, 0);
   const workspace space = workspace_of(&d, 0);
-  const int64_t n_rows =
-      cvc_axis_regions(&d.axis[1], row, row + rows, space.rows);
-  const int64_t n_columns =
-      cvc_axis_regions(&d.axis[2], column, column + columns, space.columns);
-  for (int64_t p = 0; p < cvc_panels(d.ch.produced, d.kernels); p++)
-    run_plane(&d, &space, plane, group, p, space.rows, n_rows, space.columns,
-              n_columns);
+  d.axis[0] =
+      forward ? cvc_axis_forward(conv, 0) : cvc_axis_backward(conv, 0, 0);
+  /* A strided gradient is one for each remainder of the index. */
+  for (int64_t h = 0; h < (forward ? 1 : conv->stride[1]); h++)
+    for (int64_t w = 0; w < (forward ? 1 : conv->stride[2]); w++) {
+      d.axis[1] =
+          forward ? cvc_axis_forward(conv, 1) : cvc_axis_backward(conv, 1, h);
+      d.axis[2] =
+          forward ? cvc_axis_forward(conv, 2) : cvc_axis_backward(conv, 2, w);
+      const int64_t n_rows =
+          regions_within(&d.axis[1], row, row + rows, space.rows);
+      const int64_t n_columns =
+          regions_within(&d.axis[2], column, column + columns, space.columns);
+      for (int64_t p = 0; p < cvc_panels(d.ch.produced, d.kernels); p++)
+        run_plane(&d, &space, plane, group, p, space.rows, n_rows,
+                  space.columns, n_columns);
+    }
 }
 
 cvc_status cvc_direct_run(const cvc_conv_job *job, cvc_pass pass) {

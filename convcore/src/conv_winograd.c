@@ -34,36 +34,26 @@ typedef struct winograd {
   const cvc_kernels *kernels;
   cvc_channels ch;
   int64_t bytes;
-  /* Along h and w: points, outputs and filter taps of a tile; sizes; source
-   * index of the first tap of output 0. */
-  int n[2], m[2], r[2], s[2]; /* r: of the filter's taps, every s-th */
+  /* Along h and w: tiles; sizes; source index of the first tap of output 0. */
+  cvc_winograd_line line[2];
   int64_t source[2], target[2], origin[2];
   cvc_winograd_tiles tiles; /* of all images */
   int64_t source_channels, target_channels;
-  /* Channels of s[1] pixels side by side; of s[0] such rows: the terms. */
+  /* Channels of s pixels side by side; of s such rows: the terms. */
   int64_t channels, depth;
-  int64_t points, panels, total; /* total: all tiles */
-  int64_t block, blocks;         /* tiles of a block; blocks */
-  bool fresh;                    /* u is made from plain weights at its turn, */
-  int64_t terms;                 /* of so many channels at a time */
-  const void *direct;            /* that algorithm's panels, or NULL: */
-  atomic_bool *unfinished;       /* it is missing */
-  int64_t parts;                 /* of a block that threads share */
-  int64_t v_row, m_row;          /* elements of a tile, in whole vectors */
-  int64_t v_point, m_point;      /* elements between points */
+  int64_t points, weights;  /* of a tile; of a filter */
+  int64_t panels, total;    /* total: all tiles */
+  int64_t block, blocks;    /* tiles of a block; blocks */
+  bool fresh;               /* u is made from plain weights at its turn, */
+  int64_t terms;            /* of so many channels at a time */
+  const void *direct;       /* that algorithm's panels, or NULL: */
+  atomic_bool *unfinished;  /* it is missing */
+  int64_t parts;            /* of a block that threads share */
+  int64_t v_row, m_row;     /* elements of a tile, in whole vectors */
+  int64_t v_point, m_point; /* elements between points */
   char *scratch;
   int64_t thread_bytes;
 } winograd;
-
-static void set_tile(winograd *g, const cvc_conv *conv, int m) {
-  for (int i = 0; i < 2; i++) {
-    g->s[i] = (int)conv->stride[i + 1];
-    g->r[i] = (int)cvc_ceil_div(conv->kernel[i + 1], g->s[i]);
-    g->m[i] = g->r[i] == 1 ? 1 : m;
-    g->n[i] = g->m[i] + g->r[i] - 1;
-  }
-  g->points = g->n[0] * g->n[1];
-}
 
 static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
                             int threads) {
@@ -74,19 +64,26 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
   const bool forward = pass == CVC_FORWARD;
   int64_t out[3];
   cvc_conv_out(conv, out);
-  set_tile(&g, conv, m);
+  int64_t outputs[2];
   for (int i = 0; i < 2; i++) {
     const int64_t before = conv->pad_before[i + 1];
+    const cvc_winograd_line line = cvc_winograd_line_of(conv, pass, i + 1, m);
+    g.line[i] = line;
     g.source[i] = forward ? conv->size[i + 1] : out[i + 1];
     g.target[i] = forward ? out[i + 1] : conv->size[i + 1];
-    g.origin[i] = forward ? -before : before - (g.r[i] - 1);
+    g.origin[i] = forward      ? -before
+                  : line.split ? (before - 1) / 2
+                               : before - (line.r - 1);
+    outputs[i] = cvc_ceil_div(g.target[i], line.spread);
   }
+  g.points = g.line[0].n * g.line[1].n;
+  g.weights = g.line[0].weights * g.line[1].weights;
   g.source_channels = g.ch.reduced * conv->groups;
   g.target_channels = forward ? cvc_conv_y_stride(conv) : conv->c;
-  g.channels = g.ch.reduced * g.s[1];
-  g.depth = g.channels * g.s[0];
+  g.channels = g.ch.reduced * g.line[1].s;
+  g.depth = g.channels * g.line[0].s;
   g.panels = cvc_panels(g.ch.produced, g.kernels);
-  g.tiles = cvc_winograd_tiles_of(conv->n, g.target, g.m);
+  g.tiles = cvc_winograd_tiles_of(conv->n, outputs, g.line);
   g.total = g.tiles.begin[4];
   /* The last pixels may be less than a vector. */
   const int64_t vector = g.kernels->vector_length;
@@ -94,7 +91,7 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
       cvc_round_up(g.depth - g.channels + cvc_max(g.channels, vector), vector);
   g.m_row = cvc_round_up(g.ch.produced, g.kernels->vector_length);
   const int64_t tile_bytes = g.points * (g.v_row + g.m_row) * g.bytes;
-  const int64_t weight_bytes = g.points * g.depth * g.m_row * g.bytes;
+  const int64_t weight_bytes = g.weights * g.depth * g.m_row * g.bytes;
   const int64_t least = LEAST_TILES * (weight_bytes > CACHE_BYTES ? 2 : 1);
   const int64_t most =
       cvc_max(cvc_min(CACHE_BYTES / 2 / tile_bytes, MOST_TILES), least);
@@ -107,7 +104,7 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
             g.depth == g.ch.reduced;
   g.terms = g.depth;
   if (g.fresh) {
-    const int64_t row_bytes = g.points * g.kernels->nr * g.bytes;
+    const int64_t row_bytes = g.weights * g.kernels->nr * g.bytes;
     g.terms = cvc_ceil_div(
         g.depth, cvc_ceil_div(cvc_max(g.depth, 1) * row_bytes, FRESH_BYTES));
   }
@@ -121,20 +118,15 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
   return g;
 }
 
-/** Of `count` tiles from `first` on, those that use a point. */
-static cvc_winograd_range users_of(const winograd *g, int64_t first,
-                                   int64_t count, int64_t point) {
-  return cvc_winograd_users(&g->tiles, point / g->n[1] == g->n[0] - 1,
-                            point % g->n[1] == g->n[1] - 1, first, count);
-}
-
 cvc_winograd_size cvc_winograd_sizes(const cvc_conv *conv, cvc_pass pass,
                                      int m) {
   const winograd g = winograd_of(conv, pass, m, 1);
   double products = 0;
   for (int64_t point = 0; point < g.points; point++)
-    products += (double)users_of(&g, 0, g.total, point).count;
+    products +=
+        (double)cvc_winograd_users(&g.tiles, g.line, point, 0, g.total).count;
   return (cvc_winograd_size){.points = g.points,
+                             .weights = g.weights,
                              .tiles = g.total,
                              .products = products,
                              .blocks = g.blocks,
@@ -152,7 +144,7 @@ static int64_t u_point(const winograd *g, int64_t width) {
 static int64_t u_offset(const winograd *g, int64_t group, int64_t panel) {
   const int64_t panels = group * g->panels + panel; /* before it */
   const int64_t columns = group * g->m_row + panel * g->kernels->nr;
-  return g->points * (g->depth * columns + panels * (64 / g->bytes));
+  return g->weights * (g->depth * columns + panels * (64 / g->bytes));
 }
 
 bool cvc_winograd_plain(const cvc_conv *conv, cvc_pass pass, int m) {
@@ -169,8 +161,10 @@ int64_t cvc_winograd_weights(const cvc_conv *conv, cvc_pass pass, int m) {
 static void take_taps(const winograd *g, const cvc_conv *conv, int64_t p,
                       int64_t q, int64_t width, const void *w, char *taps) {
   const size_t bytes = (size_t)(width * g->bytes);
-  for (int64_t i = p; i < g->r[0] * g->s[0]; i += g->s[0])
-    for (int64_t j = q; j < g->r[1] * g->s[1]; j += g->s[1], taps += bytes) {
+  const cvc_winograd_line *h = &g->line[0], *w_line = &g->line[1];
+  for (int64_t i = p; i < h->r * h->s; i += h->s)
+    for (int64_t j = q; j < w_line->r * w_line->s;
+         j += w_line->s, taps += bytes) {
       if (i < conv->kernel[1] && j < conv->kernel[2])
         memcpy(taps,
                cvc_at_const(w, (i * conv->kernel[2] + j) * width, g->bytes),
@@ -187,19 +181,19 @@ static void transform_filters(const winograd *g, const cvc_conv *conv,
                               const void *w, void *u, cvc_stores stores) {
   const int64_t taps = conv->kernel[1] * conv->kernel[2];
   _Alignas(64) char taken[MOST_TAPS * CVC_TERM_BYTES];
-  cvc_winograd_filter filter = {.nh = g->n[0],
-                                .nw = g->n[1],
-                                .rw = g->r[1],
+  const int64_t s_w = g->line[1].s, parts = g->line[0].s * s_w;
+  cvc_winograd_filter filter = {.nh = g->line[0].weights,
+                                .nw = g->line[1].weights,
+                                .rw = g->line[1].r,
                                 .width = (int)width,
                                 .turned = g->pass == CVC_BACKWARD_DATA,
                                 .u_point = u_point(g, width),
                                 .stores = stores};
   for (int64_t i = 0; i < count; i++)
-    for (int64_t part = 0; part < g->s[0] * g->s[1]; part++) {
+    for (int64_t part = 0; part < parts; part++) {
       filter.w = cvc_at_const(w, i * taps * width, g->bytes);
-      if (g->s[0] * g->s[1] > 1) {
-        take_taps(g, conv, part / g->s[1], part % g->s[1], width, filter.w,
-                  taken);
+      if (parts > 1) {
+        take_taps(g, conv, part / s_w, part % s_w, width, filter.w, taken);
         filter.w = taken;
       }
       filter.u = cvc_at(u, (part * g->ch.reduced + c + i) * width, g->bytes);
@@ -234,17 +228,17 @@ typedef struct margin {
   char *pixels; /* [n*n][channels]: what does in part */
 } margin;
 
-/** Channels of s[1] pixels of source row `row` from column w on. */
+/** Channels of s pixels of source row `row` from column w on. */
 static const void *source_at(const winograd *g, const void *source, int64_t row,
                              int64_t w, int64_t first_channel,
                              const margin *margin, int64_t number) {
-  const int64_t end = w + g->s[1], size = g->source[1];
+  const int64_t s = g->line[1].s, end = w + s, size = g->source[1];
   if (end <= 0 || w >= size) return margin->zeros;
   const int64_t low = cvc_max(w, 0), high = cvc_min(end, size);
   const void *from = cvc_at_const(
       source, (row * size + low) * g->source_channels + first_channel,
       g->bytes);
-  if (high - low == g->s[1]) return from;
+  if (high - low == s) return from;
   /* Strided convolutions have one group: pixels are neighbours. */
   char *to = cvc_at(margin->pixels, number * g->channels, g->bytes);
   memset(to, 0, (size_t)(g->channels * g->bytes));
@@ -253,31 +247,41 @@ static const void *source_at(const winograd *g, const void *source, int64_t row,
   return to;
 }
 
+/** Source index of element i of a line, of its outputs from `output` on; of a
+ * split line of a gradient each element serves both kinds of points. */
+static int64_t source_index(const winograd *g, int axis, int64_t output,
+                            int i) {
+  const cvc_winograd_line *line = &g->line[axis];
+  return output * line->step + i * line->s / line->spread + g->origin[axis];
+}
+
 /** v of tiles [begin, end) of the block. */
 static void transform_input(const winograd *g, const block *b, int64_t begin,
                             int64_t end, const margin *margin) {
-  const void *pixels[8 * 8];
-  cvc_winograd_input input = {.nh = g->n[0],
-                              .nw = g->n[1],
-                              .pixels = pixels,
-                              .next = g->m[1] * g->s[1] * g->source_channels,
-                              .channels = g->channels,
-                              .v_point = g->v_point};
+  const cvc_winograd_line *lines = g->line;
+  const void *pixels[CVC_MOST_POINTS];
+  cvc_winograd_input input = {
+      .nh = lines[0].n,
+      .nw = lines[1].n,
+      .pixels = pixels,
+      .next = lines[1].m * lines[1].step * g->source_channels,
+      .channels = g->channels,
+      .v_point = g->v_point};
   const void *source = g->pass == CVC_FORWARD ? g->job->x : g->job->y;
   const int64_t first_channel = b->group * g->ch.reduced;
   memset(margin->zeros, 0, (size_t)(g->channels * g->bytes));
   for (int64_t t = begin; t < end; t++) {
     const cvc_winograd_place at =
         cvc_winograd_place_of(&g->tiles, b->first + t);
-    input.points_h = g->n[0] - (at.height < g->m[0]);
-    input.points_w = g->n[1] - (at.width < g->m[1]);
-    for (int p = 0; p < g->s[0]; p++) {
-      for (int i = 0; i < g->n[0]; i++) {
-        const int64_t h = (at.row + i) * g->s[0] + p + g->origin[0];
+    input.points_h = cvc_winograd_points(&lines[0], at.height);
+    input.points_w = cvc_winograd_points(&lines[1], at.width);
+    for (int p = 0; p < lines[0].s; p++) {
+      for (int i = 0; i < lines[0].n; i++) {
+        const int64_t h = source_index(g, 0, at.row, i) + p;
         const bool inside = h >= 0 && h < g->source[0];
-        for (int j = 0; j < g->n[1]; j++) {
-          const int64_t w = (at.column + j) * g->s[1] + g->origin[1];
-          const int number = i * g->n[1] + j;
+        for (int j = 0; j < lines[1].n; j++) {
+          const int64_t w = source_index(g, 1, at.column, j);
+          const int number = i * lines[1].n + j;
           pixels[number] =
               inside ? source_at(g, source, at.image * g->source[0] + h, w,
                                  first_channel, margin, number)
@@ -315,17 +319,29 @@ static const void *panel_weights(const winograd *g, int64_t group,
   return fresh;
 }
 
+/** Which points of the filters a point is multiplied with. */
+static int64_t weights_of(const winograd *g, int64_t point) {
+  const int n = g->line[1].n, at = (int)point;
+  return cvc_winograd_weight_at(&g->line[0], at / n) * g->line[1].weights +
+         cvc_winograd_weight_at(&g->line[1], at % n);
+}
+
 /** `count` terms from c on of m of all tiles of the block, one panel. */
 static void multiply_terms(const winograd *g, const block *b, int64_t panel,
                            int64_t c, int64_t count, const void *u) {
   const int64_t width = cvc_panel_width(g->ch.produced, panel, g->kernels);
   const int64_t k = panel * g->kernels->nr;
   for (int64_t point = 0; point < g->points; point++) {
-    const cvc_winograd_range users = users_of(g, b->first, b->count, point);
+    const cvc_winograd_range users =
+        cvc_winograd_users(&g->tiles, g->line, point, b->first, b->count);
+    const void *weights =
+        cvc_at_const(u, weights_of(g, point) * u_point(g, width), g->bytes);
+    const void *next =
+        cvc_at_const(u, weights_of(g, point + 1) * u_point(g, width), g->bytes);
     cvc_tile tile = {
         .a = cvc_at_const(b->v, point * g->v_point + users.first * g->v_row + c,
                           g->bytes),
-        .b = cvc_at_const(u, point * u_point(g, width), g->bytes),
+        .b = weights,
         .a_run = &no_offset,
         .b_run = &no_offset,
         .runs = 1,
@@ -339,7 +355,7 @@ static void multiply_terms(const winograd *g, const block *b, int64_t panel,
         .columns = (int)width,
         .accumulate = c > 0,
         /* Two calls read all of the next point's weights. */
-        .next = cvc_at_const(u, (point + 1) * u_point(g, width), g->bytes),
+        .next = next != weights ? next : NULL,
         .next_tile = count * g->kernels->vector_length};
     cvc_run_tiles(g->kernels, &tile, users.count, g->bytes);
   }
@@ -362,14 +378,16 @@ static void multiply(const winograd *g, const block *b, int64_t begin,
 static void transform_output(const winograd *g, const block *b, int64_t begin,
                              int64_t end, void *direct_scratch) {
   const cvc_conv_job *job = g->job;
+  const cvc_winograd_line *lines = g->line;
+  const int spread_h = lines[0].spread, spread_w = lines[1].spread;
   cvc_conv_job direct = *job;
   direct.packed = g->direct;
   const int64_t first_channel = b->group * g->ch.produced;
   cvc_winograd_output output = {
-      .nh = g->n[0],
-      .nw = g->n[1],
-      .mh = g->m[0],
-      .mw = g->m[1],
+      .nh = lines[0].n,
+      .nw = lines[1].n,
+      .mh = lines[0].m * spread_h,
+      .mw = lines[1].m * spread_w,
       .m_point = g->m_point,
       .channels = g->ch.produced,
       .y_row = g->target[1] * g->target_channels,
@@ -380,21 +398,24 @@ static void transform_output(const winograd *g, const block *b, int64_t begin,
   for (int64_t t = begin; t < end; t++) {
     const cvc_winograd_place at =
         cvc_winograd_place_of(&g->tiles, b->first + t);
+    const int64_t row = at.row * spread_h, column = at.column * spread_w;
     const int64_t pixel =
-        (at.image * g->target[0] + at.row) * g->target[1] + at.column;
+        (at.image * g->target[0] + row) * g->target[1] + column;
     const int64_t offset = pixel * g->target_channels + first_channel;
     output.m = cvc_at_const(b->m, t * g->m_row, g->bytes);
     output.y = cvc_at(job->target, offset, g->bytes);
     output.residual =
         job->residual ? cvc_at_const(job->residual, offset, g->bytes) : NULL;
-    output.height = at.height;
-    output.width = at.width;
+    output.points_h = cvc_winograd_points(&lines[0], at.height);
+    output.points_w = cvc_winograd_points(&lines[1], at.width);
+    output.height = (int)cvc_min(at.height * spread_h, g->target[0] - row);
+    output.width = (int)cvc_min(at.width * spread_w, g->target[1] - column);
     if (g->kernels->winograd_output(&output)) continue;
     if (!g->direct)
       atomic_store_explicit(g->unfinished, true, memory_order_relaxed);
     else
       cvc_direct_rectangle(&direct, g->pass, direct_scratch, at.image, b->group,
-                           at.row, output.height, at.column, output.width);
+                           row, output.height, column, output.width);
   }
 }
 
@@ -407,13 +428,14 @@ static int64_t zeros_bytes(const winograd *g) {
 }
 
 static int64_t margin_bytes(const winograd *g) {
-  const int64_t pixels = g->s[1] > 1 ? g->points * g->channels * g->bytes : 0;
+  const int64_t pixels =
+      g->line[1].s > 1 ? g->points * g->channels * g->bytes : 0;
   return zeros_bytes(g) + cvc_round_up(pixels, 64);
 }
 
 static int64_t fresh_bytes(const winograd *g) {
   const int64_t most = u_point(g, cvc_min(g->m_row, g->kernels->nr));
-  return g->fresh ? cvc_round_up(g->points * most * g->bytes, 64) : 0;
+  return g->fresh ? cvc_round_up(g->weights * most * g->bytes, 64) : 0;
 }
 
 static int64_t own_bytes(const winograd *g, const cvc_conv *conv) {

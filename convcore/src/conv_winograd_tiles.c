@@ -1,19 +1,53 @@
 /**
- * Where the tiles of Winograd's algorithm lie. Of its m outputs along an axis
- * only the last takes the point at infinity (A^T has a single entry there), so
- * a tile of m - 1 outputs is one of m without that point's products. An axis is
- * covered by as many whole tiles as are needed and by short ones: 14 outputs by
- * 4 + 4 + 3 + 3, which are 22 points instead of 24.
+ * Lines of Winograd's algorithm, and where its tiles lie. Of its m outputs
+ * along an axis only the last takes the point at infinity (A^T has a single
+ * entry there), so a tile of m - 1 outputs is one of m without that point's
+ * products. An axis is covered by as many whole tiles as are needed and by
+ * short ones: 14 outputs by 4 + 4 + 3 + 3, which are 22 points instead of 24.
  */
 #include "conv.h"
 
+cvc_winograd_line cvc_winograd_line_of(const cvc_conv *conv, cvc_pass pass,
+                                       int axis, int m) {
+  const int stride = (int)conv->stride[axis], taps = (int)conv->kernel[axis];
+  if (stride == 2 && taps == 3)
+    return (cvc_winograd_line){.split = true,
+                               .m = CVC_SPLIT_OUTPUTS,
+                               .r = taps,
+                               .n = CVC_SPLIT_POINTS,
+                               .s = 1,
+                               .spread = pass == CVC_BACKWARD_DATA ? 2 : 1,
+                               .step = pass == CVC_BACKWARD_DATA ? 1 : 2,
+                               .weights = CVC_SPLIT_WEIGHTS,
+                               .last = CVC_SPLIT_POINTS - 2};
+  const int r = (int)cvc_ceil_div(taps, stride), outputs = r == 1 ? 1 : m;
+  const int n = outputs + r - 1;
+  return (cvc_winograd_line){.m = outputs,
+                             .r = r,
+                             .n = n,
+                             .s = stride,
+                             .spread = 1,
+                             .step = stride,
+                             .weights = n,
+                             .last = n - 1};
+}
+
+int cvc_winograd_weight_at(const cvc_winograd_line *line, int point) {
+  if (!line->split || point < 5) return point;
+  return point == line->last ? 5 : 6; /* at infinity; the middle tap */
+}
+
+int cvc_winograd_points(const cvc_winograd_line *line, int outputs) {
+  return outputs < line->m ? line->last : line->n;
+}
+
 cvc_winograd_tiles cvc_winograd_tiles_of(int64_t n, const int64_t out[2],
-                                         const int m[2]) {
-  cvc_winograd_tiles tiles = {.m = {m[0], m[1]}};
+                                         const cvc_winograd_line line[2]) {
+  cvc_winograd_tiles tiles = {.m = {line[0].m, line[1].m}};
   for (int i = 0; i < 2; i++) {
-    const int64_t count = cvc_ceil_div(out[i], m[i]);
+    const int64_t m = tiles.m[i], count = cvc_ceil_div(out[i], m);
     tiles.out[i] = out[i];
-    tiles.whole[i] = cvc_max(out[i] - (m[i] - 1) * count, 0);
+    tiles.whole[i] = cvc_max(out[i] - (m - 1) * count, 0);
     tiles.other[i] = count - tiles.whole[i];
   }
   const int64_t *whole = tiles.whole, *other = tiles.other;
@@ -54,11 +88,14 @@ cvc_winograd_place cvc_winograd_place_of(const cvc_winograd_tiles *tiles,
 }
 
 cvc_winograd_range cvc_winograd_users(const cvc_winograd_tiles *tiles,
-                                      bool last_row, bool last_column,
-                                      int64_t first, int64_t count) {
-  const int64_t begin = tiles->begin[last_column ? 1 : 0];
-  const int64_t end = tiles->begin[!last_row ? last_column ? 3 : 4 : 2];
+                                      const cvc_winograd_line line[2],
+                                      int64_t point, int64_t first,
+                                      int64_t count) {
+  const bool high = point / line[1].n >= line[0].last;
+  const bool wide = point % line[1].n >= line[1].last;
+  const int64_t begin = tiles->begin[wide ? 1 : 0];
+  const int64_t end = tiles->begin[high ? 2 : wide ? 3 : 4];
   const int64_t low = cvc_max(begin, first);
-  const int64_t high = cvc_min(end, first + count);
-  return (cvc_winograd_range){low - first, cvc_max(high - low, 0)};
+  const int64_t past = cvc_min(end, first + count);
+  return (cvc_winograd_range){low - first, cvc_max(past - low, 0)};
 }

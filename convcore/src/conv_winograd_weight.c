@@ -19,14 +19,13 @@
 #define BLOCK_TILES 128 /* of many blocks: v and d stay in the last cache */
 #define MOST_TILES 200  /* of a single block, whose m needs no memory */
 #define TASK_TILES 4    /* that a task transforms */
-#define MOST_POINTS 64  /* of a tile */
 #define LINE 64         /* bytes */
 
 /** What is transformed: x or dy. */
 typedef struct side {
   const void *array;
-  int taps[2];                      /* pixels of a tile */
-  int64_t size[2], origin[2];       /* origin: first pixel of tile 0 */
+  int taps[2], step[2];       /* pixels of a tile; from output to output */
+  int64_t size[2], origin[2]; /* origin: first pixel of tile 0 */
   int64_t channels, panels, planes; /* channels and panels of a group */
   void *points;                     /* v or d */
   void (*transform)(const cvc_winograd_input *tile);
@@ -36,9 +35,10 @@ typedef struct gradient {
   const cvc_conv_job *job;
   const cvc_kernels *kernels;
   int64_t bytes, nr, groups;
-  int n[2], m[2], r[2]; /* points, outputs and taps of a tile along h and w */
+  cvc_winograd_line line[2];
   cvc_winograd_tiles tiles; /* of all images */
   int64_t points, total;    /* total: all tiles */
+  int64_t sums;             /* of points: those of a filter */
   int64_t blocks, plane;    /* plane: elements between points of v and d */
   side x, dy;
   int64_t pairs, parts; /* panels of k and c; tasks of a pair, by points */
@@ -67,7 +67,7 @@ static int64_t side_elements(const gradient *g, const side *s) {
 static int64_t m_point(const gradient *g) {
   return g->nr * g->nr + LINE / g->bytes;
 }
-static int64_t m_elements(const gradient *g) { return g->points * m_point(g); }
+static int64_t m_elements(const gradient *g) { return g->sums * m_point(g); }
 /** m of a pair is kept from block to block, or until all its parts are there;
  * else a thread has one. */
 static bool keeps_m(const gradient *g) { return g->blocks > 1 || g->parts > 1; }
@@ -83,16 +83,17 @@ static void set_gradient(gradient *g, const cvc_conv *conv, int m,
   int64_t out[3];
   cvc_conv_out(conv, out);
   for (int i = 0; i < 2; i++) {
-    g->r[i] = (int)conv->kernel[i + 1];
-    g->m[i] = g->r[i] == 1 ? 1 : m;
-    g->n[i] = g->m[i] + g->r[i] - 1;
-    g->x.taps[i] = g->n[i];
+    g->line[i] = cvc_winograd_line_of(conv, CVC_FORWARD, i + 1, m);
+    g->x.taps[i] = g->line[i].n;
+    g->x.step[i] = g->line[i].step;
     g->x.size[i] = conv->size[i + 1];
     g->x.origin[i] = -conv->pad_before[i + 1];
-    g->dy.taps[i] = g->m[i];
+    g->dy.taps[i] = g->line[i].m;
+    g->dy.step[i] = 1;
     g->dy.size[i] = out[i + 1];
   }
-  g->points = g->x.planes = g->n[0] * g->n[1];
+  g->points = g->x.planes = g->line[0].n * g->line[1].n;
+  g->sums = g->line[0].weights * g->line[1].weights;
   g->dy.planes = g->points + 1;
   g->x.channels = ch.reduced;
   g->dy.channels = ch.produced;
@@ -100,7 +101,7 @@ static void set_gradient(gradient *g, const cvc_conv *conv, int m,
   g->dy.panels = cvc_panels(ch.produced, g->kernels);
   g->x.transform = g->kernels->winograd_input;
   g->dy.transform = g->kernels->winograd_gradient;
-  g->tiles = cvc_winograd_tiles_of(conv->n, out + 1, g->m);
+  g->tiles = cvc_winograd_tiles_of(conv->n, out + 1, g->line);
   g->total = g->tiles.begin[4];
   g->blocks = g->total <= MOST_TILES ? 1 : cvc_ceil_div(g->total, BLOCK_TILES);
   /* A cache line more than a multiple of the page size would need: points of
@@ -108,7 +109,7 @@ static void set_gradient(gradient *g, const cvc_conv *conv, int m,
   g->plane = cvc_ceil_div(g->total, g->blocks) * g->nr + LINE / g->bytes;
   g->pairs = g->groups * g->x.panels * g->dy.panels;
   const int64_t tasks = threads > 1 ? 4 * threads : 1;
-  g->parts = cvc_min(cvc_ceil_div(tasks, g->pairs), g->points);
+  g->parts = cvc_min(cvc_ceil_div(tasks, g->pairs), g->sums);
 }
 
 /** Sets the arrays in scratch; returns their bytes. */
@@ -133,10 +134,10 @@ static int64_t carve(gradient *g, int threads, char *memory) {
 static void set_pixels(const gradient *g, const side *s, cvc_winograd_place at,
                        const void **pixels) {
   const int64_t channels = g->groups * s->channels;
-  const int64_t row = at.row + s->origin[0];
-  const int64_t column = at.column + s->origin[1];
-  const int rows = s->taps[0] - (at.height < g->m[0]);
-  const int columns = s->taps[1] - (at.width < g->m[1]);
+  const int64_t row = at.row * s->step[0] + s->origin[0];
+  const int64_t column = at.column * s->step[1] + s->origin[1];
+  const int rows = s->taps[0] - (at.height < g->line[0].m);
+  const int columns = s->taps[1] - (at.width < g->line[1].m);
   for (int i = 0; i < s->taps[0]; i++) {
     const int64_t first = (at.image * s->size[0] + row + i) * s->size[1];
     for (int j = 0; j < s->taps[1]; j++) {
@@ -161,17 +162,17 @@ static void request(const void *memory, int64_t bytes) {
 static void transform_side(const block *b, const side *s, int64_t begin,
                            int64_t end) {
   const gradient *g = b->g;
-  const void *pixels[TASK_TILES][MOST_POINTS], *at[MOST_POINTS];
+  const void *pixels[TASK_TILES][CVC_MOST_POINTS], *at[CVC_MOST_POINTS];
   cvc_winograd_place places[TASK_TILES];
   const int count = s->taps[0] * s->taps[1];
   for (int64_t t = begin; t < end; t++) {
     places[t - begin] = cvc_winograd_place_of(&g->tiles, b->first + t);
     set_pixels(g, s, places[t - begin], pixels[t - begin]);
   }
-  cvc_winograd_input tile = {.nh = g->n[0],
-                             .nw = g->n[1],
-                             .mh = g->m[0],
-                             .mw = g->m[1],
+  cvc_winograd_input tile = {.nh = g->line[0].n,
+                             .nw = g->line[1].n,
+                             .mh = g->line[0].m,
+                             .mw = g->line[1].m,
                              .pixels = at,
                              .v_point = g->plane};
   for (int64_t p = 0; p < g->groups * s->panels; p++) {
@@ -184,8 +185,9 @@ static void transform_side(const block *b, const side *s, int64_t begin,
       for (int i = 0; i < count && t + 1 < end; i++)
         request((const char *)pixels[t + 1 - begin][i] + offset,
                 tile.channels * g->bytes);
-      tile.points_h = g->n[0] - (places[t - begin].height < g->m[0]);
-      tile.points_w = g->n[1] - (places[t - begin].width < g->m[1]);
+      const cvc_winograd_place *place = &places[t - begin];
+      tile.points_h = cvc_winograd_points(&g->line[0], place->height);
+      tile.points_w = cvc_winograd_points(&g->line[1], place->width);
       tile.v =
           cvc_at(s->points, p * s->planes * g->plane + t * g->nr, g->bytes);
       s->transform(&tile);
@@ -239,7 +241,8 @@ static pair pair_of(const gradient *g, int64_t index, int thread) {
 static void *dw_of(const gradient *g, const pair *p, int64_t k) {
   const int64_t row = p->group * g->dy.channels + p->k + k;
   return cvc_at(g->job->target,
-                (row * g->x.channels + p->c) * g->r[0] * g->r[1], g->bytes);
+                (row * g->x.channels + p->c) * g->line[0].r * g->line[1].r,
+                g->bytes);
 }
 
 /** A task that multiplies stores the result. */
@@ -249,33 +252,49 @@ static bool stores(const block *b) {
 
 static const ptrdiff_t no_offset = 0;
 
-/** Points [begin, end) of m, of the first block or with those before. */
+/** What a point adds to m, where `first` to what the blocks before did. */
+static void multiply_point(const block *b, const pair *p, int64_t point,
+                           int64_t sum, bool first) {
+  const gradient *g = b->g;
+  const cvc_winograd_range users =
+      cvc_winograd_users(&g->tiles, g->line, point, b->first, b->count);
+  const int64_t at = point * g->plane + users.first * g->nr;
+  cvc_tile tile = {
+      .a = cvc_at_const(p->d, at, g->bytes),
+      .b = cvc_at_const(p->v, at, g->bytes),
+      .a_run = &no_offset,
+      .b_run = &no_offset,
+      .runs = 1,
+      .length = users.count,
+      .a_row = 1,
+      .a_step = g->nr,
+      .b_step = g->nr,
+      .c = cvc_at(p->m, sum * m_point(g), g->bytes),
+      .c_row = g->nr,
+      .columns = (int)cvc_round_up(p->columns, g->kernels->vector_length),
+      .accumulate = !first || b->index > 0};
+  cvc_run_tiles(g->kernels, &tile, p->rows, g->bytes);
+}
+
+/** Sums [begin, end) of m, of the first block or with those before. */
 static void multiply(const block *b, const pair *p, int64_t begin,
                      int64_t end) {
   const gradient *g = b->g;
-  for (int64_t i = begin; i < end; i++) {
-    const cvc_winograd_range users =
-        cvc_winograd_users(&g->tiles, i / g->n[1] == g->n[0] - 1,
-                           i % g->n[1] == g->n[1] - 1, b->first, b->count);
-    const int64_t at = i * g->plane + users.first * g->nr;
-    cvc_tile tile = {
-        .a = cvc_at_const(p->d, at, g->bytes),
-        .b = cvc_at_const(p->v, at, g->bytes),
-        .a_run = &no_offset,
-        .b_run = &no_offset,
-        .runs = 1,
-        .length = users.count,
-        .a_row = 1,
-        .a_step = g->nr,
-        .b_step = g->nr,
-        .c = cvc_at(p->m, i * m_point(g), g->bytes),
-        .c_row = g->nr,
-        .columns = (int)cvc_round_up(p->columns, g->kernels->vector_length),
-        .accumulate = b->index > 0};
-    cvc_run_tiles(g->kernels, &tile, p->rows, g->bytes);
+  const int rows = g->line[0].n, columns = g->line[1].n;
+  for (int64_t sum = begin; sum < end; sum++) {
+    const int64_t h = sum / g->line[1].weights, w = sum % g->line[1].weights;
+    bool first = true;
+    for (int i = 0; i < rows; i++)
+      for (int j = 0; j < columns; j++)
+        if (cvc_winograd_weight_at(&g->line[0], i) == h &&
+            cvc_winograd_weight_at(&g->line[1], j) == w) {
+          multiply_point(b, p, i * columns + j, sum, first);
+          first = false;
+        }
     /* dw of a row is far from that of the next one. */
-    if (i < p->rows && stores(b))
-      request(dw_of(g, p, i), p->columns * g->r[0] * g->r[1] * g->bytes);
+    if (sum < p->rows && stores(b))
+      request(dw_of(g, p, sum),
+              p->columns * g->line[0].r * g->line[1].r * g->bytes);
   }
 }
 
@@ -301,17 +320,17 @@ static void add_bias(const block *b, const pair *p) {
 
 static void store(gradient *g, const pair *p) {
   const cvc_winograd_weight weight = {
-      .nh = g->n[0],
-      .nw = g->n[1],
-      .rh = g->r[0],
-      .rw = g->r[1],
+      .nh = g->line[0].weights,
+      .nw = g->line[1].weights,
+      .rh = g->line[0].r,
+      .rw = g->line[1].r,
       .m = p->m,
       .m_point = m_point(g),
       .m_row = g->nr,
       .rows = p->rows,
       .columns = (int)p->columns,
       .w = dw_of(g, p, 0),
-      .w_row = g->x.channels * g->r[0] * g->r[1]};
+      .w_row = g->x.channels * g->line[0].r * g->line[1].r};
   if (!g->kernels->winograd_weight(&weight))
     atomic_store_explicit(&g->not_finite, true, memory_order_relaxed);
 }
@@ -324,8 +343,7 @@ static void multiply_task(void *context, int64_t index, int64_t task,
   const int64_t part = task % g->parts;
   if (g->job->db && p.c == 0 && part == 0) add_bias(&b, &p);
   if (!g->job->target) return;
-  multiply(&b, &p, part * g->points / g->parts,
-           (part + 1) * g->points / g->parts);
+  multiply(&b, &p, part * g->sums / g->parts, (part + 1) * g->sums / g->parts);
   if (stores(&b)) store(g, &p);
 }
 
