@@ -213,7 +213,7 @@ static double axis_regions(const cvc_conv *conv, cvc_pass pass, int i) {
   }
   int64_t edges = out[i] - cvc_max(last - first, 0);
   if (pass == CVC_BACKWARD_DATA)
-    edges = conv->size[i] - cvc_max(out[i] - extent, 0);
+    edges = conv->size[i] - cvc_max(out[i] * conv->stride[i] - extent, 0);
   return 1 + (double)cvc_max(0, cvc_min(edges, 2 * (conv->kernel[i] - 1)));
 }
 
@@ -246,9 +246,13 @@ static double direct_cycles(const cvc_conv *conv, cvc_pass pass) {
   const double columns = axis_regions(conv, pass, 2);
   const double panels =
       (double)cvc_panels(ch.produced, cvc_kernels_of(conv->dtype));
+  const double spread = /* of the taps over the pixels of x */
+      pass == CVC_BACKWARD_DATA
+          ? (double)(conv->stride[0] * conv->stride[1] * conv->stride[2])
+          : 1;
   cycles += groups * panels * (double)conv->n *
             (rows * columns * REGION_CYCLES +
-             (rows - 1) * (columns - 1) * CORNER_CYCLES * depth);
+             (rows - 1) * (columns - 1) * CORNER_CYCLES * depth / spread);
   if (conv->weights == CVC_WEIGHTS_PLAIN) cycles += PACK_CYCLES * weights;
   return cycles + convert_cycles(conv);
 }
