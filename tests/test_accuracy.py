@@ -83,7 +83,8 @@ def magnitudes(way, x, w):
     x, w, m = np.abs(x), np.abs(w), way.tile()
     if not m:
         return way.row.call(reference, [x, w, None])
-    more = [m - 1 if taps > 1 else 0 for taps in w.shape[2:]]
+    step = way.row.arguments.get("stride", 1)
+    more = [(m - 1) * step if taps > 1 else 0 for taps in w.shape[2:]]
     wide = [taps + 2 * extra for taps, extra in zip(w.shape[2:], more, strict=True)]
     w = w.sum(axis=tuple(range(2, w.ndim)), keepdims=True)
     arguments = dict(way.row.arguments)

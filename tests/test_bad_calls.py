@@ -570,9 +570,9 @@ def test_algorithm_that_cannot_do_the_shape():
     x, w = np.zeros((1, 2, 9, 9), np.float32), np.zeros((3, 2, 3, 3), np.float32)
     with pytest.raises(
         ValueError,
-        match=r"algorithm='winograd' cannot do kernel \(3, 3\), stride \(2, 2\)",
+        match=r"algorithm='winograd' cannot do kernel \(3, 3\), stride \(3, 3\)",
     ):
-        convcore.conv2d(x, w, stride=2, algorithm="winograd")
+        convcore.conv2d(x, w, stride=3, algorithm="winograd")
 
 
 @pytest.mark.parametrize("index", [-1, 72, 2**62])

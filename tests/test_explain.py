@@ -102,12 +102,26 @@ def test_one_axis():
     assert why.chosen.multiplications == 250 * 6 * 80 * 256
 
 
+def test_short_tiles_and_stride_two():
+    shapes = (1, 64, 14, 14), (64, 64, 3, 3)
+    by_tile = {c.tile: c for c in cc.explain_conv(*shapes, padding=1).candidates}
+    # 14 = 4 + 4 + 3 + 3, and a tile of 3 does without the point at infinity.
+    assert by_tile[4, 4].multiplications == (2 * 6 + 2 * 5) ** 2 * 64 * 64
+    for direction in ("forward", "backward_data", "backward_weight"):
+        why = cc.explain_conv(
+            (1, 64, 56, 56), shapes[1], stride=2, padding=1, direction=direction
+        )
+        tile = next(c for c in why.candidates if c.tile)
+        assert tile.multiplications == (4 * 11 + 2 * 9) ** 2 * 64 * 64
+        assert "F(5x5, 3x3)" in str(why)
+
+
 @pytest.mark.parametrize(
     ("shapes", "options"),
     [
         (((1, 32, 8, 56, 56), (64, 32, 3, 3, 3)), {"padding": 1}),
         (SHAPES, {"dtype": "float64"}),
-        (SHAPES, {"stride": 2}),
+        (SHAPES, {"stride": 3}),
         (((1, 64, 56, 56), (64, 1, 3, 3)), {"groups": 64}),
     ],
     ids=["three axes", "float64", "stride", "depthwise"],

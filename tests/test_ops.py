@@ -218,6 +218,7 @@ def is_for_winograd(row):
         # More than one block of tiles, and a last one that is not full.
         conv(2, 3, 17, 33, (31, 30), 3, padding=1),
         conv(2, 2, 16, 32, (26, 29), 5, padding=2),
+        conv(2, 3, 17, 33, (61, 58), 3, padding=1, stride=2),
     ],
     ids=str,
 )

@@ -25,6 +25,7 @@ LIMITS = {
     "F(4x4, 3x3)": 3e-6,
     "F(4, 3)": 3e-6,
     "F(3x3, 4x4)": 3e-6,
+    "F(5x5, 3x3)": 3e-6,  # of stride 2
     "F(2x2, 5x5)": 3e-6,
     "F(2, 5)": 3e-6,
     "F(4x4, 5x5)": 2e-5,
@@ -63,6 +64,8 @@ class Way:
         if not m:
             return algorithm
         step = self.row.arguments.get("stride", 1)
+        if step == 2 and self.row.shapes[1][2:] == (3, 3):
+            return f"F({m}x{m}, 3x3)"
         taps = [str(ceil(r / step)) for r in self.row.shapes[1][2:] if r > 1]
         return f"F({'x'.join([str(m)] * len(taps))}, {'x'.join(taps)})"
 
@@ -125,6 +128,9 @@ ROWS = [
     conv(2, 1, 512, 70, (6, 4), 2, stride=2),  # its pixels are pages apart
     conv(2, 2, 20, 40, 6, 1, stride=2, padding=1),
     conv(2, 2, 8, 6, (13, 35), 3, stride=2, padding=1),
+    conv(2, 2, 33, 20, (23, 18), 3, stride=2, padding=1),
+    conv(2, 1, 8, 18, (17, 9), 3, stride=2, padding=1, groups=2),
+    conv(2, 1, 16, 33, (14, 12), 3, stride=2),
     conv(2, 1, 6, 8, (11, 10), 3, dilation=2, padding=2),
     conv(2, 2, 8, 12, (9, 8), 3, padding=1, groups=2),
     conv(2, 2, 37, 37, (9, 10), 3, padding=1, groups=37),
@@ -147,5 +153,5 @@ WAYS = [
     )
     if way.applies()
 ]
-# Winograd of strided filters, or of 4 taps, has no gradients.
+# Winograd of strided filters but 3x3 with padding, or of 4 taps, has no gradients.
 DIFFERENTIABLE = [way for way in WAYS if way.applies("backward_data")]

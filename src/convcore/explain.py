@@ -14,8 +14,8 @@ from .ops.window import sizes
 _DIRECTIONS = ("forward", "backward_data", "backward_weight")
 _ONLY_DIRECT = (
     "Winograd does not apply: it takes float32, one or two axes of 3 to 5 taps,\n"
-    "forward of 3 to 5 times the stride, without dilation, and is not for\n"
-    "depthwise convolutions."
+    "3x3 of stride 2 (its gradient of x with odd padding), forward of 3 to 5 times\n"
+    "the stride, without dilation, and is not for depthwise convolutions."
 )
 
 
@@ -59,7 +59,7 @@ class Explanation(NamedTuple):
         The convolution in words.
     taps : tuple of int
         Of the kernel; where it is strided, every stride-th, as Winograd's
-        algorithm takes them.
+        algorithm takes them, but 3x3 of stride 2 as they are.
     candidates : tuple of Candidate
         By predicted time, the chosen one first.
     """
@@ -177,15 +177,21 @@ def explain_conv(
         **attrs,
     )
     steps = attrs["stride"]
-    taps = tuple(ceil(r / s) for r, s in zip(kernel, steps, strict=True))
-    tiled = x.shape if direction == "backward_data" else y.shape
+    split = kernel == (3, 3) and steps == (2, 2)
+    taps = tuple(
+        ceil(r / (1 if split else s)) for r, s in zip(kernel, steps, strict=True)
+    )
+    if direction != "backward_data":
+        tiled = y.shape[2:]
+    else:
+        tiled = tuple(ceil(size / (2 if split else 1)) for size in x.shape[2:])
     found = conv.explain(direction)
     best = found[0][-1]  # 0 for an empty batch
     candidates = []
     for algorithm, *forms, m, cycles in found:
         tile = (m,) * sum(r > 1 for r in kernel) if m else ()
         products = (
-            _winograd_products(m, tiled[2:], taps) * prod(steps)
+            _winograd_products(m, tiled, taps, split) * (1 if split else prod(steps))
             if m
             else prod(y.shape[2:]) * prod(kernel)
         )
@@ -200,10 +206,21 @@ def explain_conv(
     return Explanation(title, taps, tuple(candidates))
 
 
-def _winograd_products(m, size, taps):
-    """Products of one image and pair of channels: m + r - 1 for m results of r taps."""
+def _winograd_products(m, size, taps, split):
+    """Products of one image and pair of channels.
+
+    A tile along an axis takes m + r - 1 for m results of r taps, and one less for
+    m - 1 results; of a split filter of 3 taps and stride 2, 11 for 5 and 9 for 4.
+    """
+
+    def of_axis(results, r):
+        tiles = ceil(results / m)
+        whole = max(results - (m - 1) * tiles, 0)
+        points, step = (11, 2) if split else (m + r - 1, 1)
+        return tiles * (points - step) + whole * step
+
     return prod(
-        ceil(results / m) * (m + r - 1) if r > 1 else results
+        of_axis(results, r) if r > 1 else results
         for results, r in zip(size, taps, strict=True)
     )
 
