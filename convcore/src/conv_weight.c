@@ -127,6 +127,8 @@ static void set_strip(weight *w, const cvc_conv *conv) {
   w->chunk = cvc_max(cvc_min(w->chunk, conv->n), 1);
   w->strip = cvc_max(pixels / (w->out[0] * w->out[2]), 1);
   w->strip = w->chunk > 1 ? w->out[1] : cvc_min(w->strip, w->out[1]);
+  if (w->out[1]) /* all of about the same height */
+    w->strip = cvc_ceil_div(w->out[1], cvc_ceil_div(w->out[1], w->strip));
   /* Copied where the channels of a tap lie far apart and are read often. */
   w->gathers = w->way == BY_TAP && w->block > 1 &&
                conv->stride[2] * conv->c * w->bytes >= GATHER_BYTES;
@@ -558,29 +560,39 @@ static void clear(const strip *s) {
         0, (size_t)((s->end_row - s->first_row) * nr * w->bytes));
 }
 
-/** What follows in memory when the strip has ended, and will be read. */
-static void set_next(strip *s, int64_t end) {
+/** Rows `row`.. of an array, at most so many of `bytes` bytes each. */
+static request rows_from(const void *array, int64_t row, int64_t rows,
+                         int64_t bytes) {
+  const char *at = (const char *)array + row * bytes;
+  return rows > 0 ? (request){at, at + rows * bytes} : (request){NULL, NULL};
+}
+
+/** What follows in memory when the strip has ended, and will be read, by the
+ * next task if need be; most of it first, since a product requests one of both,
+ * and there may be only one. */
+static void set_next(strip *s) {
   const weight *w = s->w;
   const cvc_conv *conv = w->job->conv;
-  const int64_t pixels = strip_pixels(w);
-  const int64_t row = (s->sample * w->out[0]) * w->out[1] + s->bottom;
-  const int64_t rows = end * w->out[0] * w->out[1] - row;
-  const int64_t h = s->sample * conv->size[1] + s->bottom * conv->stride[1];
-  const int64_t x_rows = end * conv->size[1] - h;
-  s->next[0] = s->next[1] = (request){NULL, NULL};
-  if (w->out[0] > 1 || conv->size[0] > 1 || s->samples > 1) return;
-  if (w->block == w->panels && rows > 0) {
-    const int64_t bytes = w->out[2] * conv->k * w->bytes;
-    s->next[0].at = (const char *)w->job->y + row * bytes;
-    s->next[0].end =
-        s->next[0].at + cvc_min(rows, cvc_ceil_div(pixels, w->out[2])) * bytes;
+  const int64_t last = s->sample + s->samples - 1; /* that the strip has */
+  const int64_t row = last * w->out[1] + s->bottom;
+  const int64_t h = s->bottom < w->out[1]
+                        ? last * conv->size[1] + s->bottom * conv->stride[1]
+                        : (last + 1) * conv->size[1];
+  const int64_t rows = w->chunk * w->strip;
+  request dy = {NULL, NULL}, x = {NULL, NULL};
+  if (w->out[0] == 1 && conv->size[0] == 1) {
+    if (w->block == w->panels)
+      dy = rows_from(w->job->y, row, cvc_min(conv->n * w->out[1] - row, rows),
+                     w->out[2] * conv->k * w->bytes);
+    if (w->parts == 1)
+      x = rows_from(
+          w->job->x, h,
+          cvc_min(conv->n * conv->size[1] - h, rows * conv->stride[1]),
+          conv->size[2] * conv->c * w->bytes);
   }
-  if (w->parts == 1 && x_rows > 0) {
-    const int64_t bytes = conv->size[2] * conv->c * w->bytes;
-    s->next[1].at = (const char *)w->job->x + h * bytes;
-    s->next[1].end =
-        s->next[1].at + cvc_min(x_rows, w->strip * conv->stride[1]) * bytes;
-  }
+  const bool x_first = x.end - x.at > dy.end - dy.at;
+  s->next[0] = x_first ? x : dy;
+  s->next[1] = x_first ? dy : x;
 }
 
 /** Some rows of one sum of a block of panels, strip by strip. */
@@ -605,7 +617,7 @@ static void weight_task(void *context, int64_t task, int thread) {
       copy_padded(w, s.sample, space.copy);
     for (s.top = 0; s.top < w->out[1]; s.top = s.bottom) {
       s.bottom = cvc_min(s.top + w->strip, w->out[1]);
-      set_next(&s, end);
+      set_next(&s);
       run_strip(&s);
       s.accumulate = true;
     }
