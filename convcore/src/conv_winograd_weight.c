@@ -158,7 +158,29 @@ static void request(const void *memory, int64_t bytes) {
     __builtin_prefetch((const char *)memory + i);
 }
 
-/** Some tiles of the block, all channels. */
+/** Request a part of the pixels of a tile, those that the tile before it in its
+ * row has not. A row of them is a stream to the hardware, too. */
+static void request_pixels(const gradient *g, const side *s, int64_t tile,
+                           int64_t part, int64_t parts) {
+  if (tile >= g->total) return;
+  const cvc_winograd_place at = cvc_winograd_place_of(&g->tiles, tile);
+  const int64_t pixel = g->groups * s->channels * g->bytes;
+  const int64_t column = at.column * s->step[1] + s->origin[1];
+  const int64_t fresh = g->line[1].m * s->step[1];
+  const int64_t right = cvc_min(column + s->taps[1], s->size[1]);
+  const int64_t left = cvc_max(column + s->taps[1] - fresh, 0);
+  for (int64_t i = part * s->taps[0] / parts;
+       i < (part + 1) * s->taps[0] / parts; i++) {
+    const int64_t row = at.row * s->step[0] + s->origin[0] + i;
+    if (row < 0 || row >= s->size[0] || left >= right) continue;
+    request((const char *)s->array +
+                ((at.image * s->size[0] + row) * s->size[1] + left) * pixel,
+            (right - left) * pixel);
+  }
+}
+
+/** Some tiles of the block, all channels. Meanwhile those of the next task are
+ * requested. */
 static void transform_side(const block *b, const side *s, int64_t begin,
                            int64_t end) {
   const gradient *g = b->g;
@@ -175,16 +197,15 @@ static void transform_side(const block *b, const side *s, int64_t begin,
                              .mw = g->line[1].m,
                              .pixels = at,
                              .v_point = g->plane};
-  for (int64_t p = 0; p < g->groups * s->panels; p++) {
+  const int64_t panels = g->groups * s->panels;
+  for (int64_t p = 0; p < panels; p++) {
     const int64_t c = p % s->panels * g->nr;
     const int64_t offset = (p / s->panels * s->channels + c) * g->bytes;
     tile.channels = cvc_min(g->nr, s->channels - c);
     for (int64_t t = begin; t < end; t++) {
       for (int i = 0; i < count; i++)
         at[i] = (const char *)pixels[t - begin][i] + offset;
-      for (int i = 0; i < count && t + 1 < end; i++)
-        request((const char *)pixels[t + 1 - begin][i] + offset,
-                tile.channels * g->bytes);
+      request_pixels(g, s, b->first + end + t - begin, p, panels);
       const cvc_winograd_place *place = &places[t - begin];
       tile.points_h = cvc_winograd_points(&g->line[0], place->height);
       tile.points_w = cvc_winograd_points(&g->line[1], place->width);
