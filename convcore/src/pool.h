@@ -95,7 +95,7 @@ typedef struct pool_picks {
   pool_pick *vector;
   ptrdiff_t *source; /* [terms] the first in a row */
   uint8_t *lane;     /* [terms][vector length] */
-  uint8_t *tap;      /* [rows of taps][terms][vector length] */
+  uint8_t *tap;      /* [rows of taps][terms][vector length]; the last: none */
 } pool_picks;
 
 /** As many windows as pixels: pool_shift.c. */
