@@ -112,6 +112,9 @@ enum { POOL_BLOCK_PIXELS = 4096 }; /* of a row; bounds the working memory */
 /** Whether targets go past the caches: those would not keep both arrays. */
 bool cvc_pool_exceeds_caches(const pool_pass *pass);
 
+/** Where a tap lies in its window, in elements of the input. */
+void cvc_pool_place(const cvc_pool *pool, int64_t tap, int64_t place[3]);
+
 /** Taps of a window of axis i that lie inside the input. */
 int64_t cvc_pool_valid_taps(const cvc_pool *pool, int i, int64_t output);
 
