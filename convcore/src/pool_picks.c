@@ -9,6 +9,9 @@
  * same but for the distance: a table says it. A window gives a target one tap,
  * so taps of different remainders modulo the stride are one term: they are
  * merged as long as no lane has two.
+ *
+ * The kernel computes one vector of all rows of dx that a block has, the rows
+ * of a period at once: they share what they pick from a row of sources.
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -20,8 +23,8 @@ enum {
   NO_TAP = 255,         /* no tap's number */
   MOST_BYTES = 1 << 20, /* of tables */
   MOST_LANES = 64,
-  BLOCK_ELEMENTS = 1 << 13,
-  PHASES = 2 /* of a period of rows at a time */
+  BLOCK_ELEMENTS = 1 << 13, /* of dx, in the first cache */
+  PHASES = 2                /* of a period of rows at a time */
 };
 
 /** Vectors of a row: how many, and which of them have all their sources inside
