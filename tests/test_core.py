@@ -135,6 +135,32 @@ def test_scratch_follows_the_threads():
         assert y.tobytes() == results[0].tobytes()
 
 
+@pytest.mark.parametrize("width", [160, 161])  # rows of whole lines, and others
+@pytest.mark.parametrize("layout", ["first", "last"])
+def test_pooling_past_the_caches(layout, width, rng):
+    """Images whose arrays the caches would not keep: as one by one."""
+
+    def pool(n):
+        sizes = (1, 112, width), (1, 56, (width + 1) // 2), (1, 3, 3), (1, 2, 2)
+        return _core.Pool(
+            "float32", layout, "max", n, 64, *sizes, (0, 1, 1), (0, 1, 1), ONE,
+            index_dtype="uint8",
+        )  # fmt: skip
+
+    x = rng.standard_normal((4, 64 * 112 * width), np.float32)
+    y = rng.standard_normal((4, 64 * 56 * ((width + 1) // 2)), np.float32)
+    results = []
+    for n in (4, 1):
+        maxima, taps = np.empty_like(y), np.empty(y.shape, np.uint8)
+        memory = _core.empty_aligned(x.nbytes).view(np.float32)
+        dx = memory.reshape(x.shape)
+        for i in range(0, 4, n):
+            pool(n).forward(x[i : i + n], maxima[i : i + n], taps[i : i + n], n // 2)
+            pool(n).backward(y[i : i + n], taps[i : i + n], dx[i : i + n], n // 2)
+        results.append([a.tobytes() for a in (maxima, taps, dx)])
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize("rows", [-1, 4, 2**62])
 def test_copy_stays_inside(rows):
     with pytest.raises(ValueError, match="exceed arrays of 12 and 12 elements"):

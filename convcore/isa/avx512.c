@@ -82,39 +82,61 @@ CVC_INLINE __m512d f64_add_taps__avx512(__m512d sum, const uint8_t *index,
 }
 typedef struct f32_pick__avx512 {
   __m512i lane;
-  __m128i index_lane, tap;
+  __m128i index_lane;
 } f32_pick__avx512;
-CVC_INLINE f32_pick__avx512 f32_pick_of__avx512(const uint8_t *lane,
-                                                const uint8_t *tap) {
+typedef struct f32_picked__avx512 {
+  __m128i taps;
+  __m512 dy;
+} f32_picked__avx512;
+CVC_INLINE f32_pick__avx512 f32_pick_of__avx512(const uint8_t *lane) {
   const __m128i from = _mm_loadu_si128((const __m128i *)lane);
-  return (f32_pick__avx512){_mm512_cvtepu8_epi32(from), from,
-                            _mm_loadu_si128((const __m128i *)tap)};
+  return (f32_pick__avx512){_mm512_cvtepu8_epi32(from), from};
 }
-CVC_INLINE __m512 f32_picked__avx512(f32_pick__avx512 pick,
-                                     const uint8_t *index, const float *dy,
-                                     int lanes) {
+CVC_INLINE f32_picked__avx512 f32_picked_from__avx512(f32_pick__avx512 pick,
+                                                      const uint8_t *index,
+                                                      const float *dy,
+                                                      int lanes) {
   const __mmask16 all = (__mmask16)CVC_LANES_OF(lanes);
-  const __m128i taps =
-      _mm_shuffle_epi8(_mm_maskz_loadu_epi8(all, index), pick.index_lane);
-  return _mm512_maskz_permutexvar_ps(_mm_cmpeq_epi8_mask(taps, pick.tap),
-                                     pick.lane, _mm512_maskz_loadu_ps(all, dy));
+  return (f32_picked__avx512){
+      _mm_shuffle_epi8(_mm_maskz_loadu_epi8(all, index), pick.index_lane),
+      _mm512_permutexvar_ps(pick.lane, _mm512_maskz_loadu_ps(all, dy))};
+}
+typedef __m128i f32_taps__avx512;
+CVC_INLINE __m128i f32_taps_of__avx512(const uint8_t *tap) {
+  return _mm_loadu_si128((const __m128i *)tap);
+}
+CVC_INLINE __m512 f32_add_picked__avx512(__m512 sum, f32_picked__avx512 picked,
+                                         __m128i taps) {
+  return _mm512_mask_add_ps(
+      sum, (__mmask16)_mm_cmpeq_epi8_mask(picked.taps, taps), sum, picked.dy);
 }
 typedef f32_pick__avx512 f64_pick__avx512;
-CVC_INLINE f64_pick__avx512 f64_pick_of__avx512(const uint8_t *lane,
-                                                const uint8_t *tap) {
+typedef struct f64_picked__avx512 {
+  __m128i taps;
+  __m512d dy;
+} f64_picked__avx512;
+CVC_INLINE f64_pick__avx512 f64_pick_of__avx512(const uint8_t *lane) {
   const __m128i from = _mm_loadl_epi64((const __m128i *)lane);
-  return (f64_pick__avx512){_mm512_cvtepu8_epi64(from), from,
-                            _mm_loadl_epi64((const __m128i *)tap)};
+  return (f64_pick__avx512){_mm512_cvtepu8_epi64(from), from};
 }
-CVC_INLINE __m512d f64_picked__avx512(f64_pick__avx512 pick,
-                                      const uint8_t *index, const double *dy,
-                                      int lanes) {
+CVC_INLINE f64_picked__avx512 f64_picked_from__avx512(f64_pick__avx512 pick,
+                                                      const uint8_t *index,
+                                                      const double *dy,
+                                                      int lanes) {
   const __mmask8 all = (__mmask8)CVC_LANES_OF(lanes);
-  const __m128i taps =
-      _mm_shuffle_epi8(_mm_maskz_loadu_epi8(all, index), pick.index_lane);
-  return _mm512_maskz_permutexvar_pd(
-      (__mmask8)_mm_cmpeq_epi8_mask(taps, pick.tap), pick.lane,
-      _mm512_maskz_loadu_pd(all, dy));
+  return (f64_picked__avx512){
+      _mm_shuffle_epi8(_mm_maskz_loadu_epi8(all, index), pick.index_lane),
+      _mm512_permutexvar_pd(pick.lane, _mm512_maskz_loadu_pd(all, dy))};
+}
+typedef __m128i f64_taps__avx512;
+CVC_INLINE __m128i f64_taps_of__avx512(const uint8_t *tap) {
+  return _mm_loadl_epi64((const __m128i *)tap);
+}
+CVC_INLINE __m512d f64_add_picked__avx512(__m512d sum,
+                                          f64_picked__avx512 picked,
+                                          __m128i taps) {
+  return _mm512_mask_add_pd(
+      sum, (__mmask8)_mm_cmpeq_epi8_mask(picked.taps, taps), sum, picked.dy);
 }
 
 #define CVC_ISA avx512

@@ -13,8 +13,7 @@
  *                      one with zeros behind it
  *   CVC_MASKS          comparisons give masks; it has NAME(add_taps): sum and
  *                      the lanes of dy whose index is the tap; and
- *                      NAME(pick), NAME(pick_of), NAME(picked) of
- *                      picks.inc
+ *                      what picks.inc has in its place
  *
  * A template sees: REAL the element type, VL the lanes of a vector, VECTOR an
  * aligned vector, VECTOR_U one at any element's address (to load and store

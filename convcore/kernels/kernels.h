@@ -148,19 +148,23 @@ typedef struct cvc_phases {
 } cvc_phases;
 
 /**
- * A column, one vector wide, of the gradient of max pooling of few channels.
- * Its targets pick lanes from vectors of sources: from that of each term, lane
- * i gets the source lane[i] if the index of that is tap[i].
+ * A column, one vector wide, of the gradient of max pooling of few channels:
+ * rows of periods, of a few rows of targets each. These pick lanes from vectors
+ * of sources, those of each term in each row of sources of the period: lane i
+ * gets the source lane[i] if the index of that is tap[i].
  */
 typedef struct cvc_picks {
-  ptrdiff_t images, rows, lanes; /* of targets; lanes: of the vector */
+  ptrdiff_t images, rows, lanes; /* rows of periods; lanes of the vector */
+  int phases, sources, terms;    /* rows of a period; terms of a row of them */
   ptrdiff_t x_image, x_row;      /* sources: from an image or row to the next */
-  ptrdiff_t y_image, y_row;      /* targets */
-  ptrdiff_t x_size;              /* sources that may be read */
-  int terms;
-  const ptrdiff_t *source;    /* the first of a term */
-  const uint8_t *const *lane; /* [terms][vector length] */
-  const uint8_t *const *tap;
+  ptrdiff_t y_image, y_row, y_phase; /* targets */
+  ptrdiff_t x_size;                  /* sources that may be read */
+  bool stream;                       /* targets, which are whole lines */
+  const ptrdiff_t *row;  /* [sources] in the first period, ascending */
+  const ptrdiff_t *term; /* [terms] the first source, in its row */
+  const uint8_t *lane;   /* [terms][vector length] */
+  const uint8_t *tap;    /* the same, of each row of taps: the one to take is */
+  const ptrdiff_t *tap_row; /* [phases][sources] so far on */
 } cvc_picks;
 
 /**

@@ -231,41 +231,41 @@ static void rows_task(void *context, int64_t task, int thread) {
   end_stores(j);
 }
 
-/** A channel of the first images. */
-static cvc_norm planes_of(const job *j, int64_t images, int64_t channel,
-                          double *sums) {
+/** Make a part with the first plane of a channel one with all of them. */
+static void set_planes(const job *j, double *sums, cvc_norm *norm) {
   const cvc_batch_norm *bn = j->bn;
-  cvc_norm norm = part_of(j, channel * bn->pixels, channel, NULL);
-  norm.plane = true;
-  norm.rows = images;
-  norm.columns = bn->pixels;
-  norm.step = bn->c * bn->pixels;
-  norm.sums[0] = sums;
-  norm.sums[1] = sums + 1;
-  return norm;
+  norm->plane = true;
+  norm->rows = bn->n;
+  norm->columns = bn->pixels;
+  norm->step = bn->c * bn->pixels;
+  norm->sums[0] = sums;
+  norm->sums[1] = sums + 1;
 }
 
-static void set_shift(const job *j, int64_t channel) {
-  double sums[2] = {0};
+static void set_shift(const job *j, int64_t channel, cvc_norm *norm) {
+  double *sum = norm->sums[0], *squares = norm->sums[1];
   set(j, coefficient(j, MEAN, channel), 0, 0);
-  const cvc_norm norm = planes_of(j, 1, channel, sums);
-  j->kernels->norm_moments(&norm);
-  set(j, coefficient(j, MEAN, channel), 0, sums[0] / (double)j->bn->pixels);
+  norm->rows = 1;
+  j->kernels->norm_moments(norm);
+  norm->rows = j->bn->n;
+  set(j, coefficient(j, MEAN, channel), 0, *sum / (double)j->bn->pixels);
+  *sum = *squares = 0;
 }
 
 /** Neighbouring channels: small planes come in by the line. */
 static void channels_task(void *context, int64_t task, int thread) {
   (void)thread;
   const job *j = context;
-  const int64_t n = j->bn->n, first = task * j->block;
+  const int64_t first = task * j->block;
   const int64_t last = cvc_min(first + j->block, j->bn->c);
   for (int64_t channel = first; channel < last; channel++) {
     double sums[2] = {0};
+    cvc_norm norm = part_of(j, channel * j->bn->pixels, channel, NULL);
+    set_planes(j, sums, &norm);
     if (needs_shift(j))
-      set_shift(j, channel);
+      set_shift(j, channel, &norm);
     else
       set_given(j, channel);
-    cvc_norm norm = planes_of(j, n, channel, sums);
     if (has_sums(j)) {
       add_up(j, &norm);
       set_sums(j, channel, sums[0], sums[1]);

@@ -95,7 +95,7 @@ typedef struct pool_picks {
   pool_pick *vector;
   ptrdiff_t *source; /* [terms] the first in a row */
   uint8_t *lane;     /* [terms][vector length] */
-  uint8_t *tap;      /* [rows of taps][terms][vector length] */
+  uint8_t *tap;      /* [rows of taps][terms][vector length]; the last: none */
 } pool_picks;
 
 /** As many windows as pixels: pool_shift.c. */
@@ -111,6 +111,9 @@ enum { POOL_BLOCK_PIXELS = 4096 }; /* of a row; bounds the working memory */
 
 /** Whether targets go past the caches: those would not keep both arrays. */
 bool cvc_pool_exceeds_caches(const pool_pass *pass);
+
+/** Where a tap lies in its window, in elements of the input. */
+void cvc_pool_place(const cvc_pool *pool, int64_t tap, int64_t place[3]);
 
 /** Taps of a window of axis i that lie inside the input. */
 int64_t cvc_pool_valid_taps(const cvc_pool *pool, int i, int64_t output);

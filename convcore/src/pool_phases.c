@@ -95,14 +95,12 @@ static void set_tables(pool_pass *pass, pool_few *few, char *memory) {
   const cvc_pool *pool = &pass->pool;
   pool_phases *f = &few->phases;
   const int64_t taps = cvc_volume(pool->kernel);
-  const int64_t slice = pool->kernel[1] * pool->kernel[2];
   f->offset = (ptrdiff_t *)(void *)memory;
   f->position = f->offset + taps;
   f->tap = (int32_t *)(f->position + taps);
   for (int64_t t = 0; t < taps; t++) {
-    const int64_t at[3] = {t / slice * pool->dilation[0],
-                           t % slice / pool->kernel[2] * pool->dilation[1],
-                           t % pool->kernel[2] * pool->dilation[2]};
+    int64_t at[3];
+    cvc_pool_place(pool, t, at);
     const int64_t places[3] = {at[0] / pool->stride[0], at[1] / pool->stride[1],
                                at[2] / pool->stride[2]};
     f->offset[t] = phase_of(pool, at) * f->step + distance(f, places);

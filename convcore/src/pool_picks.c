@@ -9,6 +9,9 @@
  * same but for the distance: a table says it. A window gives a target one tap,
  * so taps of different remainders modulo the stride are one term: they are
  * merged as long as no lane has two.
+ *
+ * The kernel computes one vector of all rows of dx that a block has, the rows
+ * of a period at once: they share what they pick from a row of sources.
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -16,10 +19,12 @@
 #include "pool.h"
 
 enum {
-  TASK_ELEMENTS = 1 << 14,
+  TASK_ELEMENTS = 1 << 15,
   NO_TAP = 255,         /* no tap's number */
   MOST_BYTES = 1 << 20, /* of tables */
-  MOST_LANES = 64
+  MOST_LANES = 64,
+  BLOCK_ELEMENTS = 1 << 13, /* of dx, in the first cache */
+  PHASES = 2                /* of a period of rows at a time */
 };
 
 /** Vectors of a row: how many, and which of them have all their sources inside
@@ -79,7 +84,7 @@ static int64_t carve(const pool_pass *pass, int64_t channels, char *memory,
   }
   return cvc_round_up(terms * (int64_t)sizeof *picks->source +
                           v.count * (int64_t)sizeof *picks->vector +
-                          (1 + tap_rows(pool)) * terms * v.length,
+                          (2 + tap_rows(pool)) * terms * v.length,
                       64);
 }
 
@@ -174,6 +179,8 @@ static void set_vectors(const pool_pass *pass, const pool_picks *p,
   const int64_t width = pass->pool.size[2] * channels;
   const int64_t step = v.period * v.length / pass->pool.stride[2];
   int32_t terms = 0;
+  memset(p->tap + tap_rows(&pass->pool) * p->terms * v.length, NO_TAP,
+         (size_t)(p->terms * v.length));
   for (int64_t i = 0; i < v.count; i++) {
     pool_pick *pick = &p->vector[i];
     if (i >= v.first + v.period && i < v.last) {
@@ -220,34 +227,34 @@ static void set_tables(pool_pass *pass, pool_few *few, char *memory) {
 
 /* ----------------------------------------------------------------- a task */
 
-/** Rows of sources of a row of targets, each with a row of taps; and the terms
- * of a vector in all of them. */
+/** A column in all vectors: what the kernel gets, and its tables. */
 typedef struct column {
   cvc_picks picks;
   const uint8_t *index;
   const void *dy;
-  int64_t rows;
-  ptrdiff_t *row, *tap_row; /* [rows] */
-  ptrdiff_t *source;        /* [terms] */
-  const uint8_t **lane, **tap;
+  int64_t size;             /* of both */
+  ptrdiff_t *row, *tap_row; /* [rows of taps], [PHASES][rows of taps] */
 } column;
 
 static int64_t carve_column(const pool_pass *pass, char *memory, column *c) {
   const int64_t rows = tap_rows(&pass->pool);
-  const int64_t terms = rows * pass->pool.kernel[2];
   if (c) {
     c->row = (ptrdiff_t *)(void *)memory;
     c->tap_row = c->row + rows;
-    c->source = c->tap_row + rows;
-    c->lane = (const uint8_t **)(c->source + terms);
-    c->tap = c->lane + terms;
   }
-  return cvc_round_up((2 * rows + 3 * terms) * (int64_t)sizeof(ptrdiff_t), 64);
+  return cvc_round_up((1 + PHASES) * rows * (int64_t)sizeof(ptrdiff_t), 64);
 }
 
 /** Whether dx goes past the caches, from memory in which it was ordered. */
 static bool streams(const pool_pass *pass) {
   return cvc_pool_exceeds_caches(pass);
+}
+
+/** Whether all vectors of dx are whole lines, which need no ordering. */
+static bool is_ordered(const pool_pass *pass, const pool_picks *p) {
+  const int64_t vector = pass->kernels->vector_length * pass->bytes;
+  const int64_t row = pass->pool.size[2] * p->channels * pass->bytes;
+  return vector % 64 == 0 && row % vector == 0 && (uintptr_t)pass->to % 64 == 0;
 }
 
 static int64_t bytes_of(const pool_pass *pass, const pool_few *few) {
@@ -260,36 +267,96 @@ static int64_t bytes_of(const pool_pass *pass, const pool_few *few) {
          (streams(pass) ? cvc_round_up(ordered, 64) : 0);
 }
 
-/** The rows of sources of targets in phase `phase` of a run of rows. */
-static void set_rows(const pool_pass *pass, const pool_picks *p, int64_t depth,
-                     const pool_run *run, int64_t phase, column *c) {
+/** The first source of a row of them. */
+static ptrdiff_t row_of(const pool_pass *pass, const pool_picks *p,
+                        int64_t slice, int64_t row) {
   const pool_axis *axes = pass->axes;
-  const int64_t d = depth / axes[0].phases, of = depth % axes[0].phases;
-  c->rows = 0;
-  for (int64_t i = axes[0].begin[of]; i < axes[0].begin[of + 1]; i++)
-    for (int64_t j = axes[1].begin[phase]; j < axes[1].begin[phase + 1]; j++) {
-      const pool_tap *slice = &axes[0].taps[i], *row = &axes[1].taps[j];
-      if (!cvc_pool_is_valid(slice, d) || !cvc_pool_is_valid(row, run->first))
-        continue;
-      c->row[c->rows] =
-          ((d + slice->offset) * axes[1].sources + run->first + row->offset) *
-          axes[2].sources * p->channels;
-      c->tap_row[c->rows++] =
-          slice->number * pass->pool.kernel[1] + row->number;
-    }
+  return (slice * axes[1].sources + row) * axes[2].sources * p->channels;
 }
 
-static void set_terms(const pool_pass *pass, const pool_picks *p,
-                      const pool_pick *vector, column *c) {
-  const int64_t length = pass->kernels->vector_length;
-  int terms = 0;
-  for (int64_t i = 0; i < c->rows; i++)
-    for (int64_t t = vector->first; t < vector->first + vector->terms; t++) {
-      c->source[terms] = c->row[i] + vector->source + p->source[t];
-      c->lane[terms] = p->lane + t * length;
-      c->tap[terms++] = p->tap + (c->tap_row[i] * p->terms + t) * length;
+/** Where it is in the table, or belongs. */
+static int find_row(const column *c, ptrdiff_t row) {
+  int i = 0;
+  while (i < c->picks.sources && c->row[i] < row) i++;
+  return i;
+}
+
+static void add_row(column *c, ptrdiff_t row) {
+  const int i = find_row(c, row);
+  if (i < c->picks.sources && c->row[i] == row) return;
+  for (int k = c->picks.sources++; k > i; k--) c->row[k] = c->row[k - 1];
+  c->row[i] = row;
+}
+
+/** The rows of sources of targets in phases first..first+count-1 of a run of
+ * rows: all of them, then the row of taps that a phase has of each. */
+static void set_rows(const pool_pass *pass, const pool_picks *p, int64_t depth,
+                     const pool_run *run, int64_t first, int64_t count,
+                     column *c) {
+  const pool_axis *axes = pass->axes;
+  const int64_t d = depth / axes[0].phases, of = depth % axes[0].phases;
+  const int64_t taps = p->terms * pass->kernels->vector_length;
+  const int64_t none = tap_rows(&pass->pool) * taps;
+#define EACH_ROW(begin_phase, end_phase)                                       \
+  for (int64_t i = axes[0].begin[of]; i < axes[0].begin[of + 1]; i++)          \
+    for (int64_t j = axes[1].begin[begin_phase]; j < axes[1].begin[end_phase]; \
+         j++)                                                                  \
+      if (cvc_pool_is_valid(&axes[0].taps[i], d) &&                            \
+          cvc_pool_is_valid(&axes[1].taps[j], run->first))
+  c->picks.phases = (int)count;
+  c->picks.sources = 0;
+  EACH_ROW(first, first + count)
+  add_row(c, row_of(pass, p, d + axes[0].taps[i].offset,
+                    run->first + axes[1].taps[j].offset));
+  for (int64_t phase = 0; phase < count; phase++) {
+    ptrdiff_t *tap_row = c->tap_row + phase * c->picks.sources;
+    for (int k = 0; k < c->picks.sources; k++) tap_row[k] = none;
+    EACH_ROW(first + phase, first + phase + 1) {
+      const pool_tap *slice = &axes[0].taps[i], *row = &axes[1].taps[j];
+      const int k = find_row(
+          c, row_of(pass, p, d + slice->offset, run->first + row->offset));
+      tap_row[k] = (slice->number * pass->pool.kernel[1] + row->number) * taps;
     }
-  c->picks.terms = terms;
+  }
+#undef EACH_ROW
+}
+
+/** All vectors of the rows of periods of some images that the picks say, from
+ * sources and to targets which begin so many elements further on. */
+static void pick(const pool_pass *pass, const pool_picks *p, column *c,
+                 int64_t from, void *to) {
+  const int64_t length = pass->kernels->vector_length;
+  for (const pool_pick *vector = p->vector; vector < p->vector + p->vectors;
+       vector++) {
+    const int64_t source = from + vector->source;
+    c->picks.x_size = c->size - source;
+    c->picks.terms = vector->terms;
+    c->picks.term = p->source + vector->first;
+    c->picks.lane = p->lane + vector->first * length;
+    c->picks.tap = p->tap + vector->first * length;
+    pass->kernels->max_pool_pick(&c->picks, c->index + source,
+                                 cvc_at_const(c->dy, source, pass->bytes),
+                                 cvc_at(to, vector->target, pass->bytes));
+  }
+}
+
+/** The same, in blocks that stay in the first cache while their vectors are
+ * computed column by column. */
+static void pick_blocks(const pool_pass *pass, const pool_picks *p, column *c,
+                        void *to) {
+  const int64_t images = c->picks.images, rows = c->picks.rows;
+  const int64_t x_image = c->picks.x_image, x_row = c->picks.x_row;
+  const int64_t y_image = c->picks.y_image, y_row = c->picks.y_row;
+  const int64_t most = clamp(BLOCK_ELEMENTS / y_row, 1, rows);
+  const int64_t step = clamp(BLOCK_ELEMENTS / (most * y_row), 1, images);
+  for (int64_t i = 0; i < images; i += step)
+    for (int64_t row = 0; row < rows; row += most) {
+      c->picks.images = cvc_min(step, images - i);
+      c->picks.rows = cvc_min(most, rows - row);
+      pick(pass, p, c, i * x_image + row * x_row,
+           cvc_at(to, i * y_image + row * y_row, pass->bytes));
+    }
+  c->picks.images = images;
 }
 
 /** Rows of periods of images, whose first target is `to`. */
@@ -302,16 +369,12 @@ static void visit(const pool_pass *pass, const pool_picks *p, column *c,
     const int64_t depth = first / height, h = first % height;
     const pool_run run =
         cvc_pool_next_run(&axes[1], h, cvc_min(height, h + last - first));
-    c->picks.rows = run.count;
-    for (int64_t phase = 0; phase < run.phases; phase++) {
+    for (int64_t phase = 0; phase < run.phases; phase += PHASES) {
       const int64_t row = depth * axes[1].targets + h * axes[1].phases + phase;
-      set_rows(pass, p, depth, &run, phase, c);
-      for (int64_t i = 0; i < p->vectors; i++) {
-        set_terms(pass, p, &p->vector[i], c);
-        pass->kernels->max_pool_pick(
-            &c->picks, c->index, c->dy,
-            cvc_at(to, row * width + p->vector[i].target - begin, pass->bytes));
-      }
+      set_rows(pass, p, depth, &run, phase, cvc_min(PHASES, run.phases - phase),
+               c);
+      c->picks.rows = run.count;
+      pick_blocks(pass, p, c, cvc_at(to, row * width - begin, pass->bytes));
     }
     first += run.count;
   }
@@ -339,27 +402,27 @@ static void run_task(const pool_pass *pass, const pool_few *few, int64_t task,
   const int64_t outputs = cvc_volume(pool->out) * p->channels;
   const int64_t width = pool->size[2] * p->channels;
   column c = {.dy = cvc_at_const(pass->from, image * outputs, pass->bytes),
-              .index = (const uint8_t *)pass->index + image * outputs};
+              .index = (const uint8_t *)pass->index + image * outputs,
+              .size = (all - image) * outputs};
   char *ordered = memory + carve_column(pass, memory, &c);
-  c.picks = (cvc_picks){
-      .images = images,
-      .lanes = cvc_min(width, pass->kernels->vector_length),
-      .x_image = outputs,
-      .x_row = pool->out[2] * p->channels,
-      .y_image = inputs,
-      .y_row = pass->axes[1].phases * width,
-      .x_size = (all - image) * outputs,
-      .source = c.source,
-      .lane = c.lane,
-      .tap = c.tap,
-  };
+  c.picks = (cvc_picks){.images = images,
+                        .lanes = cvc_min(width, pass->kernels->vector_length),
+                        .x_image = outputs,
+                        .x_row = pool->out[2] * p->channels,
+                        .y_image = inputs,
+                        .y_row = pass->axes[1].phases * width,
+                        .y_phase = width,
+                        .row = c.row,
+                        .tap_row = c.tap_row};
   const int64_t begin = first_target(pass, p, first);
+  const bool order = streams(pass) && !is_ordered(pass, p);
+  c.picks.stream = streams(pass) && !order;
   const int64_t size =
       (images - 1) * inputs + first_target(pass, p, last) - begin;
   void *dx = cvc_at(pass->to, image * inputs + begin, pass->bytes);
-  visit(pass, p, &c, first, last, begin, streams(pass) ? ordered : dx);
+  visit(pass, p, &c, first, last, begin, order ? ordered : dx);
   if (!streams(pass)) return;
-  pass->kernels->stream_copy(size, ordered, dx);
+  if (order) pass->kernels->stream_copy(size, ordered, dx);
   atomic_thread_fence(memory_order_seq_cst);
 }
 

@@ -6,6 +6,13 @@
 
 /* ------------------------------------------------------------------- axes */
 
+void cvc_pool_place(const cvc_pool *pool, int64_t tap, int64_t place[3]) {
+  for (int i = 2; i >= 0; i--) {
+    place[i] = tap % pool->kernel[i] * pool->dilation[i];
+    tap /= pool->kernel[i];
+  }
+}
+
 /** First index of an axis that the window of an output takes. */
 static int64_t window_begin(const cvc_pool *pool, int i, int64_t output) {
   return output * pool->stride[i] - pool->pad_before[i];

@@ -24,23 +24,20 @@ static bool serves(const pool_pass *pass, int64_t channels) {
 }
 
 /** Elements from the source of tap t to its target. */
-static int64_t distance(const cvc_pool *pool, int64_t channels,
-                        const int64_t t[3]) {
-  int64_t elements = 0;
+static int64_t distance(const cvc_pool *pool, int64_t channels, int64_t t) {
+  int64_t elements = 0, place[3];
+  cvc_pool_place(pool, t, place);
   for (int i = 0; i < 3; i++)
-    elements = elements * pool->size[i] + t[i] * pool->dilation[i] -
-               pool->pad_before[i];
+    elements = elements * pool->size[i] + place[i] - pool->pad_before[i];
   return elements * channels;
 }
 
 static void set(const pool_pass *pass, int64_t channels, pool_few *few) {
   pool_shift *p = &few->shift;
   const cvc_pool *pool = &pass->pool;
-  const int64_t last[3] = {pool->kernel[0] - 1, pool->kernel[1] - 1,
-                           pool->kernel[2] - 1};
   p->channels = channels;
-  p->after = -distance(pool, channels, (int64_t[3]){0});
-  p->before = distance(pool, channels, last);
+  p->after = -distance(pool, channels, 0);
+  p->before = distance(pool, channels, cvc_volume(pool->kernel) - 1);
   p->size = pool->n * pool->c * cvc_volume(pool->size);
   few->tasks = cvc_ceil_div(p->size, TASK_ELEMENTS);
 }
@@ -55,14 +52,13 @@ static int64_t tables_bytes(const pool_pass *pass, const pool_few *few) {
 /** In the order of their sources: from the last tap to the first. */
 static void set_tables(pool_pass *pass, pool_few *few, char *memory) {
   pool_shift *p = &few->shift;
-  const int64_t *kernel = pass->pool.kernel, taps = cvc_volume(kernel);
+  const int64_t taps = cvc_volume(pass->pool.kernel);
   p->offset = (ptrdiff_t *)(void *)memory;
   p->tap = (int32_t *)(p->offset + taps);
   p->taps = taps;
   for (int64_t i = 0; i < taps; i++) {
-    const int64_t t = taps - 1 - i, slice = kernel[1] * kernel[2];
-    const int64_t at[3] = {t / slice, t % slice / kernel[2], t % kernel[2]};
-    p->offset[i] = -distance(&pass->pool, p->channels, at);
+    const int64_t t = taps - 1 - i;
+    p->offset[i] = -distance(&pass->pool, p->channels, t);
     p->tap[i] = (int32_t)t;
   }
 }
