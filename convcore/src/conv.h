@@ -314,7 +314,21 @@ cvc_winograd_range cvc_winograd_users(const cvc_winograd_tiles *tiles,
                                       int64_t point, int64_t first,
                                       int64_t count);
 
-/* conv_winograd.c: forward, and backward-data of stride 1 */
+/** The array that tiles take pixels from: so many of it each, `step` from
+ * output to output, the first one of output 0 at `origin`. */
+typedef struct cvc_winograd_source {
+  const void *array;
+  int64_t size[2], origin[2], pixel; /* pixel: bytes */
+  int64_t pixels[2], step[2];
+} cvc_winograd_source;
+
+/** Request a part of the pixels of a tile, those that the tile before it in its
+ * row has not; nothing where there is no such tile. */
+void cvc_winograd_request(const cvc_winograd_tiles *tiles,
+                          const cvc_winograd_source *source, int64_t tile,
+                          int64_t part, int64_t parts);
+
+/* conv_winograd.c: forward, and backward-data of stride 1 or split */
 typedef struct cvc_winograd_size {
   int64_t points, weights; /* of a tile; of a filter */
   int64_t tiles, blocks;   /* of all images; of tiles */
@@ -336,7 +350,7 @@ int64_t cvc_winograd_scratch(const cvc_conv *conv, cvc_pass pass, int m,
                              int threads);
 cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass);
 
-/* conv_winograd_weight.c: backward-weight, stride 1 */
+/* conv_winograd_weight.c: backward-weight, stride 1 or split */
 int64_t cvc_winograd_weight_scratch(const cvc_conv *conv, int m, int threads);
 cvc_status cvc_winograd_weight_run(const cvc_conv_job *job);
 

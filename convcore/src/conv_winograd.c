@@ -34,9 +34,9 @@ typedef struct winograd {
   const cvc_kernels *kernels;
   cvc_channels ch;
   int64_t bytes;
-  /* Along h and w: tiles; sizes; source index of the first tap of output 0. */
-  cvc_winograd_line line[2];
-  int64_t source[2], target[2], origin[2];
+  cvc_winograd_line line[2]; /* along h and w */
+  cvc_winograd_source source;
+  int64_t target[2];        /* its size */
   cvc_winograd_tiles tiles; /* of all images */
   int64_t source_channels, target_channels;
   /* Channels of s pixels side by side; of s such rows: the terms. */
@@ -69,16 +69,19 @@ static winograd winograd_of(const cvc_conv *conv, cvc_pass pass, int m,
     const int64_t before = conv->pad_before[i + 1];
     const cvc_winograd_line line = cvc_winograd_line_of(conv, pass, i + 1, m);
     g.line[i] = line;
-    g.source[i] = forward ? conv->size[i + 1] : out[i + 1];
+    g.source.size[i] = forward ? conv->size[i + 1] : out[i + 1];
+    g.source.pixels[i] = (line.n - 1) * line.s / line.spread + line.s;
+    g.source.step[i] = line.step;
     g.target[i] = forward ? out[i + 1] : conv->size[i + 1];
-    g.origin[i] = forward      ? -before
-                  : line.split ? (before - 1) / 2
-                               : before - (line.r - 1);
+    g.source.origin[i] = forward      ? -before
+                         : line.split ? (before - 1) / 2
+                                      : before - (line.r - 1);
     outputs[i] = cvc_ceil_div(g.target[i], line.spread);
   }
   g.points = g.line[0].n * g.line[1].n;
   g.weights = g.line[0].weights * g.line[1].weights;
   g.source_channels = g.ch.reduced * conv->groups;
+  g.source.pixel = g.source_channels * g.bytes;
   g.target_channels = forward ? cvc_conv_y_stride(conv) : conv->c;
   g.channels = g.ch.reduced * g.line[1].s;
   g.depth = g.channels * g.line[0].s;
@@ -229,14 +232,14 @@ typedef struct margin {
 } margin;
 
 /** Channels of s pixels of source row `row` from column w on. */
-static const void *source_at(const winograd *g, const void *source, int64_t row,
-                             int64_t w, int64_t first_channel,
-                             const margin *margin, int64_t number) {
-  const int64_t s = g->line[1].s, end = w + s, size = g->source[1];
+static const void *source_at(const winograd *g, int64_t row, int64_t w,
+                             int64_t first_channel, const margin *margin,
+                             int64_t number) {
+  const int64_t s = g->line[1].s, end = w + s, size = g->source.size[1];
   if (end <= 0 || w >= size) return margin->zeros;
   const int64_t low = cvc_max(w, 0), high = cvc_min(end, size);
   const void *from = cvc_at_const(
-      source, (row * size + low) * g->source_channels + first_channel,
+      g->source.array, (row * size + low) * g->source_channels + first_channel,
       g->bytes);
   if (high - low == s) return from;
   /* Strided convolutions have one group: pixels are neighbours. */
@@ -252,7 +255,8 @@ static const void *source_at(const winograd *g, const void *source, int64_t row,
 static int64_t source_index(const winograd *g, int axis, int64_t output,
                             int i) {
   const cvc_winograd_line *line = &g->line[axis];
-  return output * line->step + i * line->s / line->spread + g->origin[axis];
+  return output * line->step + i * line->s / line->spread +
+         g->source.origin[axis];
 }
 
 /** v of tiles [begin, end) of the block. */
@@ -267,7 +271,6 @@ static void transform_input(const winograd *g, const block *b, int64_t begin,
       .next = lines[1].m * lines[1].step * g->source_channels,
       .channels = g->channels,
       .v_point = g->v_point};
-  const void *source = g->pass == CVC_FORWARD ? g->job->x : g->job->y;
   const int64_t first_channel = b->group * g->ch.reduced;
   memset(margin->zeros, 0, (size_t)(g->channels * g->bytes));
   for (int64_t t = begin; t < end; t++) {
@@ -278,14 +281,14 @@ static void transform_input(const winograd *g, const block *b, int64_t begin,
     for (int p = 0; p < lines[0].s; p++) {
       for (int i = 0; i < lines[0].n; i++) {
         const int64_t h = source_index(g, 0, at.row, i) + p;
-        const bool inside = h >= 0 && h < g->source[0];
+        const bool inside = h >= 0 && h < g->source.size[0];
         for (int j = 0; j < lines[1].n; j++) {
           const int64_t w = source_index(g, 1, at.column, j);
           const int number = i * lines[1].n + j;
-          pixels[number] =
-              inside ? source_at(g, source, at.image * g->source[0] + h, w,
-                                 first_channel, margin, number)
-                     : margin->zeros;
+          pixels[number] = inside
+                               ? source_at(g, at.image * g->source.size[0] + h,
+                                           w, first_channel, margin, number)
+                               : margin->zeros;
         }
       }
       input.v = cvc_at(b->v, t * g->v_row + p * g->channels, g->bytes);
@@ -326,6 +329,15 @@ static int64_t weights_of(const winograd *g, int64_t point) {
          cvc_winograd_weight_at(&g->line[1], at % n);
 }
 
+/** Request the pixels of the next block, some during each of the products. */
+static void request_next(const winograd *g, const block *b, int64_t product) {
+  const int64_t products = g->panels * g->points;
+  const int64_t begin = product * b->count / products;
+  const int64_t end = (product + 1) * b->count / products;
+  for (int64_t t = begin; t < end; t++)
+    cvc_winograd_request(&g->tiles, &g->source, b->first + b->count + t, 0, 1);
+}
+
 /** `count` terms from c on of m of all tiles of the block, one panel. */
 static void multiply_terms(const winograd *g, const block *b, int64_t panel,
                            int64_t c, int64_t count, const void *u) {
@@ -358,6 +370,7 @@ static void multiply_terms(const winograd *g, const block *b, int64_t panel,
         .next = next != weights ? next : NULL,
         .next_tile = count * g->kernels->vector_length};
     cvc_run_tiles(g->kernels, &tile, users.count, g->bytes);
+    request_next(g, b, panel * g->points + point);
   }
 }
 
@@ -539,6 +552,7 @@ cvc_status cvc_winograd_run(const cvc_conv_job *job, cvc_pass pass) {
   winograd g = winograd_of(conv, pass, job->choice.m, job->threads);
   atomic_bool unfinished = false;
   g.job = job;
+  g.source.array = pass == CVC_FORWARD ? job->x : job->y;
   g.scratch = cvc_at(job->scratch, panels_bytes(&g, conv), 1);
   g.unfinished = &unfinished;
   if (!g.fresh) g.direct = job->packed;

@@ -99,3 +99,26 @@ cvc_winograd_range cvc_winograd_users(const cvc_winograd_tiles *tiles,
   const int64_t past = cvc_min(end, first + count);
   return (cvc_winograd_range){low - first, cvc_max(past - low, 0)};
 }
+
+void cvc_winograd_request(const cvc_winograd_tiles *tiles,
+                          const cvc_winograd_source *source, int64_t tile,
+                          int64_t part, int64_t parts) {
+  if (tile >= tiles->begin[4]) return;
+  const cvc_winograd_place at = cvc_winograd_place_of(tiles, tile);
+  const int64_t column = at.column * source->step[1] + source->origin[1];
+  const int64_t end = column + source->pixels[1];
+  const int64_t fresh = tiles->m[1] * source->step[1];
+  const int64_t left = cvc_max(end - fresh, 0);
+  const int64_t bytes = (cvc_min(end, source->size[1]) - left) * source->pixel;
+  const int64_t rows = source->pixels[0];
+  for (int64_t i = part * rows / parts; i < (part + 1) * rows / parts; i++) {
+    const int64_t row = at.row * source->step[0] + source->origin[0] + i;
+    if (row < 0 || row >= source->size[0]) continue;
+    /* A row of the pixels is a stream to the hardware, too. */
+    const char *memory =
+        (const char *)source->array +
+        ((at.image * source->size[0] + row) * source->size[1] + left) *
+            source->pixel;
+    for (int64_t j = 0; j < bytes; j += 64) __builtin_prefetch(memory + j);
+  }
+}

@@ -23,9 +23,7 @@
 
 /** What is transformed: x or dy. */
 typedef struct side {
-  const void *array;
-  int taps[2], step[2];       /* pixels of a tile; from output to output */
-  int64_t size[2], origin[2]; /* origin: first pixel of tile 0 */
+  cvc_winograd_source source;
   int64_t channels, panels, planes; /* channels and panels of a group */
   void *points;                     /* v or d */
   void (*transform)(const cvc_winograd_input *tile);
@@ -84,17 +82,19 @@ static void set_gradient(gradient *g, const cvc_conv *conv, int m,
   cvc_conv_out(conv, out);
   for (int i = 0; i < 2; i++) {
     g->line[i] = cvc_winograd_line_of(conv, CVC_FORWARD, i + 1, m);
-    g->x.taps[i] = g->line[i].n;
-    g->x.step[i] = g->line[i].step;
-    g->x.size[i] = conv->size[i + 1];
-    g->x.origin[i] = -conv->pad_before[i + 1];
-    g->dy.taps[i] = g->line[i].m;
-    g->dy.step[i] = 1;
-    g->dy.size[i] = out[i + 1];
+    g->x.source.pixels[i] = g->line[i].n;
+    g->x.source.step[i] = g->line[i].step;
+    g->x.source.size[i] = conv->size[i + 1];
+    g->x.source.origin[i] = -conv->pad_before[i + 1];
+    g->dy.source.pixels[i] = g->line[i].m;
+    g->dy.source.step[i] = 1;
+    g->dy.source.size[i] = out[i + 1];
   }
   g->points = g->x.planes = g->line[0].n * g->line[1].n;
   g->sums = g->line[0].weights * g->line[1].weights;
   g->dy.planes = g->points + 1;
+  g->x.source.pixel = conv->c * g->bytes;
+  g->dy.source.pixel = conv->k * g->bytes;
   g->x.channels = ch.reduced;
   g->dy.channels = ch.produced;
   g->x.panels = cvc_panels(ch.reduced, g->kernels);
@@ -134,18 +134,19 @@ static int64_t carve(gradient *g, int threads, char *memory) {
 static void set_pixels(const gradient *g, const side *s, cvc_winograd_place at,
                        const void **pixels) {
   const int64_t channels = g->groups * s->channels;
-  const int64_t row = at.row * s->step[0] + s->origin[0];
-  const int64_t column = at.column * s->step[1] + s->origin[1];
-  const int rows = s->taps[0] - (at.height < g->line[0].m);
-  const int columns = s->taps[1] - (at.width < g->line[1].m);
-  for (int i = 0; i < s->taps[0]; i++) {
-    const int64_t first = (at.image * s->size[0] + row + i) * s->size[1];
-    for (int j = 0; j < s->taps[1]; j++) {
-      const bool inside = row + i >= 0 && row + i < s->size[0] &&
-                          column + j >= 0 && column + j < s->size[1] &&
+  const cvc_winograd_source *from = &s->source;
+  const int64_t row = at.row * from->step[0] + from->origin[0];
+  const int64_t column = at.column * from->step[1] + from->origin[1];
+  const int64_t rows = from->pixels[0] - (at.height < g->line[0].m);
+  const int64_t columns = from->pixels[1] - (at.width < g->line[1].m);
+  for (int i = 0; i < from->pixels[0]; i++) {
+    const int64_t first = (at.image * from->size[0] + row + i) * from->size[1];
+    for (int j = 0; j < from->pixels[1]; j++) {
+      const bool inside = row + i >= 0 && row + i < from->size[0] &&
+                          column + j >= 0 && column + j < from->size[1] &&
                           i < rows && j < columns;
-      pixels[i * s->taps[1] + j] =
-          inside ? cvc_at_const(s->array, (first + column + j) * channels,
+      pixels[i * from->pixels[1] + j] =
+          inside ? cvc_at_const(from->array, (first + column + j) * channels,
                                 g->bytes)
                  : g->zeros;
     }
@@ -158,27 +159,6 @@ static void request(const void *memory, int64_t bytes) {
     __builtin_prefetch((const char *)memory + i);
 }
 
-/** Request a part of the pixels of a tile, those that the tile before it in its
- * row has not. A row of them is a stream to the hardware, too. */
-static void request_pixels(const gradient *g, const side *s, int64_t tile,
-                           int64_t part, int64_t parts) {
-  if (tile >= g->total) return;
-  const cvc_winograd_place at = cvc_winograd_place_of(&g->tiles, tile);
-  const int64_t pixel = g->groups * s->channels * g->bytes;
-  const int64_t column = at.column * s->step[1] + s->origin[1];
-  const int64_t fresh = g->line[1].m * s->step[1];
-  const int64_t right = cvc_min(column + s->taps[1], s->size[1]);
-  const int64_t left = cvc_max(column + s->taps[1] - fresh, 0);
-  for (int64_t i = part * s->taps[0] / parts;
-       i < (part + 1) * s->taps[0] / parts; i++) {
-    const int64_t row = at.row * s->step[0] + s->origin[0] + i;
-    if (row < 0 || row >= s->size[0] || left >= right) continue;
-    request((const char *)s->array +
-                ((at.image * s->size[0] + row) * s->size[1] + left) * pixel,
-            (right - left) * pixel);
-  }
-}
-
 /** Some tiles of the block, all channels. Meanwhile those of the next task are
  * requested. */
 static void transform_side(const block *b, const side *s, int64_t begin,
@@ -186,7 +166,7 @@ static void transform_side(const block *b, const side *s, int64_t begin,
   const gradient *g = b->g;
   const void *pixels[TASK_TILES][CVC_MOST_POINTS], *at[CVC_MOST_POINTS];
   cvc_winograd_place places[TASK_TILES];
-  const int count = s->taps[0] * s->taps[1];
+  const int64_t count = s->source.pixels[0] * s->source.pixels[1];
   for (int64_t t = begin; t < end; t++) {
     places[t - begin] = cvc_winograd_place_of(&g->tiles, b->first + t);
     set_pixels(g, s, places[t - begin], pixels[t - begin]);
@@ -205,7 +185,8 @@ static void transform_side(const block *b, const side *s, int64_t begin,
     for (int64_t t = begin; t < end; t++) {
       for (int i = 0; i < count; i++)
         at[i] = (const char *)pixels[t - begin][i] + offset;
-      request_pixels(g, s, b->first + end + t - begin, p, panels);
+      cvc_winograd_request(&g->tiles, &s->source, b->first + end + t - begin, p,
+                           panels);
       const cvc_winograd_place *place = &places[t - begin];
       tile.points_h = cvc_winograd_points(&g->line[0], place->height);
       tile.points_w = cvc_winograd_points(&g->line[1], place->width);
@@ -394,8 +375,8 @@ cvc_status cvc_winograd_weight_run(const cvc_conv_job *job) {
   gradient g;
   set_gradient(&g, job->conv, job->choice.m, job->threads);
   g.job = job;
-  g.x.array = job->x;
-  g.dy.array = job->y;
+  g.x.source.array = job->x;
+  g.dy.source.array = job->y;
   carve(&g, job->threads, job->scratch);
   clear_tail(&g);
   const int64_t tiles = cvc_ceil_div(g.total, g.blocks); /* of a block */
