@@ -213,7 +213,7 @@ static void transform_task(void *context, int64_t index, int64_t task,
 
 /** A panel of k and one of c, of one group. */
 typedef struct pair {
-  int64_t group, k, c; /* first channels of the panels, in the group */
+  int64_t index, group, k, c; /* first channels of the panels, in the group */
   int64_t rows, columns;
   const void *v, *d;
   void *m;
@@ -224,6 +224,7 @@ static pair pair_of(const gradient *g, int64_t index, int thread) {
   const int64_t k = index / g->x.panels % g->dy.panels;
   const int64_t group = index / g->x.panels / g->dy.panels;
   return (pair){
+      .index = index,
       .group = group,
       .k = k * g->nr,
       .c = c * g->nr,
@@ -278,6 +279,19 @@ static void multiply_point(const block *b, const pair *p, int64_t point,
   cvc_run_tiles(g->kernels, &tile, p->rows, g->bytes);
 }
 
+/** Request the pixels of the next block, some during each of the products. */
+static void request_next(const block *b, int64_t product) {
+  const gradient *g = b->g;
+  const int64_t products = g->pairs * g->sums;
+  const int64_t begin = product * b->count / products;
+  const int64_t end = (product + 1) * b->count / products;
+  for (int64_t t = begin; t < end; t++) {
+    const int64_t tile = b->first + b->count + t;
+    cvc_winograd_request(&g->tiles, &g->x.source, tile, 0, 1);
+    cvc_winograd_request(&g->tiles, &g->dy.source, tile, 0, 1);
+  }
+}
+
 /** Sums [begin, end) of m, of the first block or with those before. */
 static void multiply(const block *b, const pair *p, int64_t begin,
                      int64_t end) {
@@ -293,6 +307,7 @@ static void multiply(const block *b, const pair *p, int64_t begin,
           multiply_point(b, p, i * columns + j, sum, first);
           first = false;
         }
+    request_next(b, p->index * g->sums + sum);
     /* dw of a row is far from that of the next one. */
     if (sum < p->rows && stores(b))
       request(dw_of(g, p, sum),
