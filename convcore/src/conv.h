@@ -145,6 +145,15 @@ void cvc_panel_filters(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
                        const void *w, int64_t group, int64_t panel, int64_t c,
                        int64_t count, void *filters);
 
+/** The memory that these filters are made from: rows of bytes, `step` apart. */
+typedef struct cvc_memory_rows {
+  const char *at;
+  int64_t rows, step, bytes;
+} cvc_memory_rows;
+cvc_memory_rows cvc_filter_rows(const cvc_conv *conv, cvc_pass pass,
+                                cvc_choice choice, const void *w, int64_t group,
+                                int64_t panel, int64_t c, int64_t count);
+
 /** w again, from what a forward pass was packed to. */
 void cvc_unpack(const cvc_conv *conv, cvc_choice choice, const void *packed,
                 void *w);

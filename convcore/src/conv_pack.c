@@ -247,6 +247,20 @@ void cvc_panel_filters(const cvc_conv *conv, cvc_pass pass, cvc_choice choice,
   order_terms(&job, &at, c * job.taps, count * job.taps, filters);
 }
 
+cvc_memory_rows cvc_filter_rows(const cvc_conv *conv, cvc_pass pass,
+                                cvc_choice choice, const void *w, int64_t group,
+                                int64_t panel, int64_t c, int64_t count) {
+  const pack_job job = job_of(conv, pass, choice, w, NULL);
+  const pack_panel at = panel_at(&job, group, panel);
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  const bool forward = pass == CVC_FORWARD;
+  return (cvc_memory_rows){
+      .at = cvc_at_const(at.w, c * job.reduced_stride, bytes),
+      .rows = forward ? at.columns : count,
+      .step = (forward ? job.produced_stride : job.reduced_stride) * bytes,
+      .bytes = (forward ? count : at.columns) * job.taps * bytes};
+}
+
 void cvc_unpack(const cvc_conv *conv, cvc_choice choice, const void *packed,
                 void *w) {
   const pack_job job = job_of(conv, CVC_FORWARD, choice, w, (void *)packed);

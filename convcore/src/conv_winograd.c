@@ -338,9 +338,29 @@ static void request_next(const winograd *g, const block *b, int64_t product) {
     cvc_winograd_request(&g->tiles, &g->source, b->first + b->count + t, 0, 1);
 }
 
-/** `count` terms from c on of m of all tiles of the block, one panel. */
+/** What u is made from after this, terms from c on of a panel before `end`. */
+static cvc_memory_rows filters_at(const winograd *g, int64_t group,
+                                  int64_t panel, int64_t end, int64_t c) {
+  if (!g->fresh || panel >= end) return (cvc_memory_rows){0};
+  return cvc_filter_rows(g->job->conv, g->pass, g->job->choice, g->job->packed,
+                         group, panel, c, cvc_min(g->terms, g->depth - c));
+}
+
+/** Request some of them during each of a panel's products: they are rows that
+ * lie far apart. */
+static void request_filters(const winograd *g, const cvc_memory_rows *filters,
+                            int64_t point) {
+  const int64_t end = (point + 1) * filters->rows / g->points;
+  for (int64_t i = point * filters->rows / g->points; i < end; i++)
+    for (int64_t j = 0; j < filters->bytes; j += 64)
+      __builtin_prefetch(filters->at + i * filters->step + j, 0, 2);
+}
+
+/** `count` terms from c on of m of all tiles of the block, one panel; the
+ * filters that come next are requested. */
 static void multiply_terms(const winograd *g, const block *b, int64_t panel,
-                           int64_t c, int64_t count, const void *u) {
+                           int64_t c, int64_t count, const void *u,
+                           cvc_memory_rows filters) {
   const int64_t width = cvc_panel_width(g->ch.produced, panel, g->kernels);
   const int64_t k = panel * g->kernels->nr;
   for (int64_t point = 0; point < g->points; point++) {
@@ -371,6 +391,7 @@ static void multiply_terms(const winograd *g, const block *b, int64_t panel,
         .next_tile = count * g->kernels->vector_length};
     cvc_run_tiles(g->kernels, &tile, users.count, g->bytes);
     request_next(g, b, panel * g->points + point);
+    request_filters(g, &filters, point);
   }
 }
 
@@ -380,8 +401,11 @@ static void multiply(const winograd *g, const block *b, int64_t begin,
   for (int64_t panel = begin; panel < end; panel++)
     for (int64_t c = 0; c < g->depth; c += g->terms) {
       const int64_t count = cvc_min(g->terms, g->depth - c);
-      multiply_terms(g, b, panel, c, count,
-                     panel_weights(g, b->group, panel, c, count, fresh));
+      const void *u = panel_weights(g, b->group, panel, c, count, fresh);
+      const bool same = c + count < g->depth;
+      multiply_terms(g, b, panel, c, count, u,
+                     filters_at(g, b->group, same ? panel : panel + 1, end,
+                                same ? c + count : 0));
     }
 }
 
