@@ -43,13 +43,6 @@ int64_t cvc_conv_w_elements(const cvc_conv *conv) {
   return conv->k * (conv->c / conv->groups) * cvc_volume(conv->kernel);
 }
 
-cvc_channels cvc_conv_channels(const cvc_conv *conv, cvc_pass pass) {
-  int64_t c = conv->c / conv->groups, k = conv->k / conv->groups;
-  if (pass == CVC_FORWARD)
-    return (cvc_channels){.reduced = c, .produced = k, .groups = conv->groups};
-  return (cvc_channels){.reduced = k, .produced = c, .groups = conv->groups};
-}
-
 bool cvc_is_depthwise(const cvc_conv *conv) {
   return conv->groups > 1 && conv->c == conv->groups && conv->k == conv->groups;
 }
