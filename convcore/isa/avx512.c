@@ -55,6 +55,12 @@ CVC_INLINE void f64_stream__avx512(double *p, __m512d v) {
 }
 
 #define CVC_HALVES
+CVC_INLINE __m256 f32_lower__avx512(__m512 v) {
+  return _mm512_castps512_ps256(v);
+}
+CVC_INLINE __m256d f64_lower__avx512(__m512d v) {
+  return _mm512_castpd512_pd256(v);
+}
 CVC_INLINE __m512 f32_widened__avx512(__m256 v) {
   return _mm512_zextps256_ps512(v);
 }

@@ -10,7 +10,7 @@
  *                      the caches; NAME(above), NAME(below): the larger and the
  *                      smaller of a and b, b where one of them is NaN
  *   CVC_HALVES         half vectors take half the time; it has NAME(widened):
- *                      one with zeros behind it
+ *                      one with zeros behind it; NAME(lower): the lower half
  *   CVC_MASKS          comparisons give masks; it has NAME(add_taps): sum and
  *                      the lanes of dy whose index is the tap; and
  *                      what picks.inc has in its place

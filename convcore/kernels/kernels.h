@@ -148,6 +148,18 @@ typedef struct cvc_phases {
 } cvc_phases;
 
 /**
+ * Images of targets, dense, of windows that lie inside, two pixels apart in a
+ * row; in a vector are the channels of at least one pixel.
+ */
+typedef struct cvc_pairs {
+  ptrdiff_t images, rows, pixels, channels;
+  ptrdiff_t x_image, x_row; /* sources: from an image or row to the next */
+  ptrdiff_t x_size;         /* sources that may be read */
+  int taps;
+  const ptrdiff_t *offset; /* of their sources, ascending */
+} cvc_pairs;
+
+/**
  * A column, one vector wide, of the gradient of max pooling of few channels:
  * rows of periods, of a few rows of targets each. These pick lanes from vectors
  * of sources, those of each term in each row of sources of the period: lane i
@@ -309,6 +321,9 @@ typedef struct cvc_winograd_weight {
   X(void, max_pool_scatter,                                                   \
     (ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step,                    \
      const int64_t *index, const void *dy, void *dx))                         \
+  /* index: the tap of the maximum, or NULL */                                \
+  X(void, max_pool_pairs,                                                     \
+    (const cvc_pairs *pairs, const void *x, void *y, uint8_t *index))         \
   /* sort images by phase; the reverse for a single phase without padding */  \
   X(void, split, (const cvc_phases *phases, const void *dense, void *sorted)) \
   X(void, join, (const cvc_phases *phases, const void *sorted, void *dense))  \

@@ -2,6 +2,8 @@
  * Convolution, the entry points: check the descriptor, choose the algorithm,
  * lay out the scratch, convert to channels-last and pack where needed, run.
  */
+#include <string.h>
+
 #include "conv.h"
 
 /* ----------------------------------------------------------------- checks */
@@ -223,20 +225,75 @@ double cvc_conv_work(const cvc_conv *conv) {
   return products + CVC_ELEMENT_WORK / 4 * elements;
 }
 
+/** What a thread has found out about a pass of a descriptor: to check that, to
+ * choose and to divide the scratch take as long as a third of a small
+ * convolution. */
+typedef struct known {
+  cvc_conv conv; /* c: 0 where nothing is known yet */
+  cvc_pass pass;
+  cvc_choice choice;
+  double work;
+  int64_t x_bytes, y_bytes, w_bytes; /* of the arrays; w: as it is given */
+  int threads;                       /* that these are for: 0 none yet */
+  cvc_conv batch;
+  parts parts; /* with a residual */
+} known;
+
+/* Descriptors are compared byte by byte: six enums, then int64_t. */
+_Static_assert(sizeof(cvc_conv) == 6 * sizeof(int) + 23 * sizeof(int64_t),
+               "no padding");
+
+/** Where this thread keeps it. */
+static known *place_of(const cvc_conv *conv, cvc_pass pass) {
+  enum { PLACES = 16 };
+  static _Thread_local known places[PLACES];
+  const int64_t parts[] = {conv->n,         conv->c,     conv->k,
+                           conv->size[2],   pass,        conv->weights,
+                           conv->kernel[2], conv->layout};
+  uint64_t hash = 0;
+  for (int i = 0; i < 8; i++) hash = hash * 31 + (uint64_t)parts[i];
+  return &places[hash % PLACES];
+}
+
+/** Check the descriptor and choose, unless both is known; until the thread's
+ * next call. */
+static cvc_status know(const cvc_conv *conv, cvc_pass pass, known **found) {
+  known *const k = *found = place_of(conv, pass);
+  if (k->conv.c && k->pass == pass && memcmp(&k->conv, conv, sizeof *conv) == 0)
+    return CVC_OK;
+  int64_t out[3];
+  cvc_choice choice;
+  CVC_TRY(cvc_conv_output_size(conv, out));
+  CVC_TRY(cvc_choose(conv, pass, &choice));
+  const int64_t bytes = cvc_dtype_bytes(conv->dtype);
+  const bool packed =
+      pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PACKED;
+  const int64_t w = packed ? cvc_packed_elements(conv, pass, choice)
+                           : cvc_conv_w_elements(conv);
+  *k = (known){.conv = *conv,
+               .pass = pass,
+               .choice = choice,
+               .work = cvc_conv_work(conv),
+               .x_bytes = cvc_conv_x_elements(conv) * bytes,
+               .y_bytes = cvc_conv_y_extent(conv) * bytes,
+               .w_bytes = w * bytes};
+  return CVC_OK;
+}
+
 cvc_status cvc_conv_scratch(const cvc_conv *conv, cvc_pass pass, int threads,
                             int64_t *scratch_bytes) {
   int64_t out[3];
-  cvc_choice choice;
+  known *k;
   CVC_TRY(cvc_conv_output_size(conv, out));
   if (!scratch_bytes || threads < 0 || pass < CVC_FORWARD ||
       pass > CVC_BACKWARD_WEIGHT)
     return CVC_BAD_ARGUMENT;
-  CVC_TRY(cvc_choose(conv, pass, &choice));
+  CVC_TRY(know(conv, pass, &k));
+  const cvc_choice choice = k->choice;
   const cvc_call call = {.threads = threads};
-  const double work = cvc_conv_work(conv);
   /* Alone and in a team; fewer threads may have larger parts. */
-  const int threads_of_call[] = {cvc_plan_threads(&call, INT64_MAX, work),
-                                 cvc_most_threads(&call, INT64_MAX, work)};
+  const int threads_of_call[] = {cvc_plan_threads(&call, INT64_MAX, k->work),
+                                 cvc_most_threads(&call, INT64_MAX, k->work)};
   *scratch_bytes = 0;
   for (int i = 0; i < 2; i++)
     for (int planar = choice.planar; planar >= 0; planar--) {
@@ -256,16 +313,11 @@ typedef struct arrays {
   void *target, *db;
 } arrays;
 
-static cvc_status check_arrays(const cvc_conv *conv, cvc_pass pass,
-                               cvc_choice choice, const arrays *a) {
+static cvc_status check_arrays(const known *known, const arrays *a) {
+  const cvc_conv *conv = &known->conv;
+  const cvc_pass pass = known->pass;
   const int64_t bytes = cvc_dtype_bytes(conv->dtype);
-  const int64_t x = cvc_conv_x_elements(conv) * bytes;
-  const int64_t y = cvc_conv_y_extent(conv) * bytes;
-  const int64_t w =
-      (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PACKED
-           ? cvc_packed_elements(conv, pass, choice)
-           : cvc_conv_w_elements(conv)) *
-      bytes;
+  const int64_t x = known->x_bytes, y = known->y_bytes, w = known->w_bytes;
   const int64_t k = conv->k * bytes;
   const int64_t target = pass == CVC_FORWARD         ? y
                          : pass == CVC_BACKWARD_DATA ? x
@@ -286,7 +338,7 @@ static cvc_status check_arrays(const cvc_conv *conv, cvc_pass pass,
     return CVC_BAD_ARGUMENT;
   CVC_TRY(cvc_check_disjoint(a->target, target, a->db, k));
   if (pass != CVC_BACKWARD_WEIGHT && conv->weights == CVC_WEIGHTS_PACKED)
-    return cvc_check_packed(conv, pass, choice, a->w);
+    return cvc_check_packed(conv, pass, known->choice, a->w);
   return CVC_OK;
 }
 
@@ -370,6 +422,7 @@ static cvc_status run_batch(const cvc_conv *conv, cvc_pass pass,
 /** The arrays from image `first` on. */
 static arrays arrays_from(const cvc_conv *conv, cvc_pass pass, const arrays *a,
                           int64_t first) {
+  if (!first) return *a;
   const int64_t bytes = cvc_dtype_bytes(conv->dtype);
   const int64_t n = cvc_max(conv->n, 1);
   const int64_t x = first * (cvc_conv_x_elements(conv) / n);
@@ -418,23 +471,31 @@ static cvc_status run_in_scratch(void *context) {
 
 /** In the caller's scratch, or some of its own; by one team, since there may be
  * a loop for each remainder, and others to pack and to convert. */
-static cvc_status run_choice(const cvc_conv *conv, cvc_pass pass,
-                             cvc_choice choice, const arrays *a,
-                             const cvc_call *call) {
-  run r = {.conv = conv,
-           .pass = pass,
-           .choice = choice,
-           .arrays = *a,
-           .threads = cvc_plan_threads(call, INT64_MAX, cvc_conv_work(conv)),
-           .call = call};
-  r.batch = batch_of(conv, pass, choice, r.threads);
-  r.parts = parts_of(&r.batch, pass, choice, a->residual != NULL, r.threads);
+static cvc_status run_team(run *r) {
   cvc_scratch scratch;
-  CVC_TRY(cvc_scratch_begin(&scratch, call, total(&r.parts)));
-  r.scratch = scratch.memory;
-  const cvc_status status = cvc_with_team(r.threads, run_in_scratch, &r);
+  CVC_TRY(cvc_scratch_begin(&scratch, r->call, total(&r->parts)));
+  r->scratch = scratch.memory;
+  const cvc_status status = cvc_with_team(r->threads, run_in_scratch, r);
   cvc_scratch_end(&scratch);
   return status;
+}
+
+/** Its batches and scratch, for its choice and threads. */
+static void divide(run *r) {
+  r->batch = batch_of(r->conv, r->pass, r->choice, r->threads);
+  r->parts = parts_of(&r->batch, r->pass, r->choice, true, r->threads);
+}
+
+/** The same as it was for the last run, if that had as many threads. */
+static void divide_known(run *r, known *k) {
+  if (k->threads != r->threads) {
+    divide(r);
+    k->batch = r->batch;
+    k->parts = r->parts;
+    k->threads = r->threads;
+  }
+  r->batch = k->batch;
+  r->parts = k->parts;
 }
 
 /** Whether the gradients of weights and bias have no infinity or NaN. */
@@ -447,24 +508,34 @@ static bool is_finite(const cvc_conv *conv, const arrays *a) {
 
 static cvc_status run_pass(const cvc_conv *conv, cvc_pass pass, const arrays *a,
                            const cvc_call *call) {
-  int64_t out[3];
-  cvc_choice choice;
-  CVC_TRY(cvc_conv_output_size(conv, out));
-  CVC_TRY(cvc_choose(conv, pass, &choice));
+  known *k;
+  CVC_TRY(know(conv, pass, &k));
   if (conv->y_stride && (pass != CVC_FORWARD || a->residual))
     return CVC_UNSUPPORTED;
-  CVC_TRY(check_arrays(conv, pass, choice, a));
+  CVC_TRY(check_arrays(k, a));
   /* Without images there is nothing to write, but the sums over them. */
   if (conv->n == 0 && pass != CVC_BACKWARD_WEIGHT) return CVC_OK;
-  if (choice.planar && pass != CVC_BACKWARD_WEIGHT &&
-      padding_meets_infinity(conv, choice, pass, a->w))
-    choice.planar = false;
-  CVC_TRY(run_choice(conv, pass, choice, a, call));
-  if (!choice.planar || pass != CVC_BACKWARD_WEIGHT || is_finite(conv, a))
+  run r = {.conv = conv,
+           .pass = pass,
+           .choice = k->choice,
+           .arrays = *a,
+           .threads = cvc_plan_threads(call, INT64_MAX, k->work),
+           .call = call};
+  if (r.choice.planar && pass != CVC_BACKWARD_WEIGHT &&
+      padding_meets_infinity(conv, r.choice, pass, a->w)) {
+    r.choice.planar = false;
+    divide(&r);
+  } else {
+    divide_known(&r, k);
+  }
+  if (!a->residual) r.parts.residual = 0;
+  CVC_TRY(run_team(&r));
+  if (!r.choice.planar || pass != CVC_BACKWARD_WEIGHT || is_finite(conv, a))
     return CVC_OK;
   /* An infinity or NaN has met zeros that the definition does not have. */
-  choice.planar = false;
-  return run_choice(conv, pass, choice, a, call);
+  r.choice.planar = false;
+  divide(&r);
+  return run_team(&r);
 }
 
 /** A null array is an error unless it has no elements. */

@@ -48,7 +48,15 @@ typedef struct cvc_channels {
   int64_t reduced, produced, groups;
 } cvc_channels;
 
-cvc_channels cvc_conv_channels(const cvc_conv *conv, cvc_pass pass);
+/** Inline, since small convolutions ask often; divisions are slow. */
+static inline cvc_channels cvc_conv_channels(const cvc_conv *conv,
+                                             cvc_pass pass) {
+  const int64_t groups = conv->groups;
+  const int64_t c = groups > 1 ? conv->c / groups : conv->c;
+  const int64_t k = groups > 1 ? conv->k / groups : conv->k;
+  return pass == CVC_FORWARD ? (cvc_channels){c, k, groups}
+                             : (cvc_channels){k, c, groups};
+}
 
 /** Every channel is a group of its own. */
 bool cvc_is_depthwise(const cvc_conv *conv);

@@ -6,8 +6,6 @@
  * set of constants serves every ISA; docs/design/0003 has the measurements
  * behind them.
  */
-#include <string.h>
-
 #include "conv.h"
 
 #define FMAS_PER_CYCLE 2.0
@@ -390,44 +388,14 @@ static int options_of(const cvc_conv *conv, cvc_pass pass, option *options) {
   return count;
 }
 
-/** A choice that a thread has made. */
-typedef struct kept {
-  cvc_conv conv;
-  cvc_pass pass;
-  cvc_choice choice;
-} kept;
-
-/* Descriptors are compared byte by byte: six enums, then int64_t. */
-_Static_assert(sizeof(cvc_conv) == 6 * sizeof(int) + 23 * sizeof(int64_t),
-               "no padding");
-
-/** Where this thread keeps such a choice: the model takes as long as a tenth
- * of a small convolution. */
-static kept *place_of(const cvc_conv *conv, cvc_pass pass) {
-  enum { PLACES = 16 };
-  static _Thread_local kept places[PLACES];
-  const int64_t parts[] = {conv->n,         conv->c,     conv->k,
-                           conv->size[2],   pass,        conv->weights,
-                           conv->kernel[2], conv->layout};
-  uint64_t hash = 0;
-  for (int i = 0; i < 8; i++) hash = hash * 31 + (uint64_t)parts[i];
-  return &places[hash % PLACES];
-}
-
 cvc_status cvc_choose(const cvc_conv *conv, cvc_pass pass, cvc_choice *choice) {
-  kept *const kept = place_of(conv, pass);
-  if (kept->pass != pass || memcmp(&kept->conv, conv, sizeof *conv) != 0) {
-    option options[CVC_MAX_CANDIDATES];
-    const int count = options_of(conv, pass, options);
-    if (!count) return CVC_UNSUPPORTED;
-    int best = 0;
-    for (int i = 1; i < count; i++)
-      if (options[i].cycles < options[best].cycles) best = i;
-    kept->conv = *conv;
-    kept->pass = pass;
-    kept->choice = options[best].choice;
-  }
-  *choice = kept->choice;
+  option options[CVC_MAX_CANDIDATES];
+  const int count = options_of(conv, pass, options);
+  if (!count) return CVC_UNSUPPORTED;
+  int best = 0;
+  for (int i = 1; i < count; i++)
+    if (options[i].cycles < options[best].cycles) best = i;
+  *choice = options[best].choice;
   return CVC_OK;
 }
 

@@ -6,6 +6,7 @@ static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
 static int64_t floor_mod(int64_t a, int64_t b) { return ((a % b) + b) % b; }
 
 static int64_t floor_div(int64_t a, int64_t b) {
+  if (b == 1) return a; /* divisions are slow */
   return (a - floor_mod(a, b)) / b;
 }
 
@@ -41,13 +42,6 @@ int64_t cvc_conv_y_extent(const cvc_conv *conv) {
 
 int64_t cvc_conv_w_elements(const cvc_conv *conv) {
   return conv->k * (conv->c / conv->groups) * cvc_volume(conv->kernel);
-}
-
-cvc_channels cvc_conv_channels(const cvc_conv *conv, cvc_pass pass) {
-  int64_t c = conv->c / conv->groups, k = conv->k / conv->groups;
-  if (pass == CVC_FORWARD)
-    return (cvc_channels){.reduced = c, .produced = k, .groups = conv->groups};
-  return (cvc_channels){.reduced = k, .produced = c, .groups = conv->groups};
 }
 
 bool cvc_is_depthwise(const cvc_conv *conv) {
@@ -106,45 +100,47 @@ cvc_axis cvc_axis_backward(const cvc_conv *conv, int i, int64_t remainder) {
       .tap_step = period};
 }
 
-/** Taps of output i whose source lies inside: low..high-1. */
-static cvc_region valid_taps(const cvc_axis *axis, int64_t i) {
+/** Output i and its taps whose source lies inside: low..high-1. By fields, in
+ * place: what copies a structure waits for the stores of its parts. */
+static void set_region(const cvc_axis *axis, int64_t i, cvc_region *region) {
   const int64_t at = i * axis->source_step + axis->offset;
   const int64_t step = axis->offset_step;
   int64_t low, high; /* of 0 <= at + j*step < size */
   if (step > 0) {
-    low = cvc_ceil_div(cvc_max(-at, 0), step);
+    low = at < 0 ? cvc_ceil_div(-at, step) : 0;
     high = floor_div(axis->source_size - 1 - at, step) + 1;
   } else {
     low = cvc_ceil_div(cvc_max(at - axis->source_size + 1, 0), -step);
     high = floor_div(at, -step) + 1;
   }
-  low = cvc_min(low, axis->taps);
-  high = cvc_max(low, cvc_min(high, axis->taps));
-  return (cvc_region){.first = i, .count = 1, .low = low, .high = high};
+  region->first = i;
+  region->count = 1;
+  region->low = cvc_min(low, axis->taps);
+  region->high = cvc_max(region->low, cvc_min(high, axis->taps));
 }
 
 int64_t cvc_axis_regions(const cvc_axis *axis, int64_t begin, int64_t end,
                          cvc_region *regions) {
   int64_t regions_found = 0;
   for (int64_t i = begin; i < end;) {
-    cvc_region region = valid_taps(axis, i);
+    cvc_region *region = &regions[regions_found++];
+    set_region(axis, i, region);
     /* Where every tap is valid the region ends at the last such output. */
-    if (region.low == 0 && region.high == axis->taps && axis->taps) {
+    if (region->low == 0 && region->high == axis->taps && axis->taps) {
       int64_t reach = axis->offset_step > 0
                           ? axis->offset + (axis->taps - 1) * axis->offset_step
                           : axis->offset;
       int64_t last =
           floor_div(axis->source_size - 1 - reach, axis->source_step);
-      region.count = cvc_max(cvc_min(last + 1, end) - i, 1);
+      region->count = cvc_max(cvc_min(last + 1, end) - i, 1);
     } else {
-      while (i + region.count < end) {
-        cvc_region next = valid_taps(axis, i + region.count);
-        if (next.low != region.low || next.high != region.high) break;
-        region.count++;
+      for (; i + region->count < end; region->count++) {
+        cvc_region next;
+        set_region(axis, i + region->count, &next);
+        if (next.low != region->low || next.high != region->high) break;
       }
     }
-    regions[regions_found++] = region;
-    i += region.count;
+    i += region->count;
   }
   return regions_found;
 }

@@ -168,8 +168,10 @@ static void fill(const planes *p, const workspace *space, int64_t first,
 }
 
 static void set_ones(const planes *p, char *ones) {
-  for (int64_t i = 0; i < p->length; i++)
-    cvc_set(p->job->conv->dtype, ones, i, 1);
+  const int64_t size = p->length * p->bytes;
+  cvc_set(p->job->conv->dtype, ones, 0, 1);
+  for (int64_t done = p->bytes; done < size; done *= 2)
+    memcpy(ones + done, ones, (size_t)cvc_min(done, size - done));
 }
 
 /** Images of a granule, a few at a time. */

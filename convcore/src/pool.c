@@ -355,14 +355,9 @@ static int64_t tables_bytes(const job *j) {
                 : cvc_pool_axes_bytes(&j->pass);
 }
 
-static int64_t scratch_bytes_of(const cvc_pool *pool, const cvc_call *call) {
-  int64_t bytes = 0;
-  for (int backward = 0; backward < 2; backward++) {
-    const job j = job_of(pool, backward);
-    const int threads = cvc_most_threads(call, j.tasks, work_of(&j));
-    bytes = cvc_max(bytes, tables_bytes(&j) + threads * workspace_bytes(&j));
-  }
-  return bytes;
+static int64_t scratch_bytes_of(const job *j, const cvc_call *call) {
+  const int threads = cvc_most_threads(call, j->tasks, work_of(j));
+  return tables_bytes(j) + threads * workspace_bytes(j);
 }
 
 bool cvc_pool_exceeds_caches(const pool_pass *pass) {
@@ -378,10 +373,10 @@ static bool streams(const pool_pass *pass) {
          cvc_pool_exceeds_caches(pass);
 }
 
-static cvc_status run(job *j, const cvc_pool *pool, const cvc_call *call) {
+static cvc_status run(job *j, const cvc_call *call) {
   j->pass.stream = streams(&j->pass);
   cvc_scratch scratch;
-  CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(pool, call)));
+  CVC_TRY(cvc_scratch_begin(&scratch, call, scratch_bytes_of(j, call)));
   j->workspaces = (char *)scratch.memory + tables_bytes(j);
   const int threads = cvc_plan_threads(call, j->tasks, work_of(j));
   if (!j->way)
@@ -402,7 +397,12 @@ cvc_status cvc_pool_scratch(const cvc_pool *pool, int threads,
                             int64_t *scratch_bytes) {
   CVC_TRY(cvc_pool_check(pool));
   if (!scratch_bytes || threads < 0) return CVC_BAD_ARGUMENT;
-  *scratch_bytes = scratch_bytes_of(pool, &(cvc_call){.threads = threads});
+  *scratch_bytes = 0;
+  for (int backward = 0; backward < 2; backward++) {
+    const job j = job_of(pool, backward);
+    *scratch_bytes = cvc_max(
+        *scratch_bytes, scratch_bytes_of(&j, &(cvc_call){.threads = threads}));
+  }
   return CVC_OK;
 }
 
@@ -451,7 +451,7 @@ cvc_status cvc_pool_forward(const cvc_pool *pool, const void *x, void *y,
   j.pass.from = x;
   j.pass.to = y;
   j.pass.index = indices;
-  return run(&j, pool, call);
+  return run(&j, call);
 }
 
 cvc_status cvc_pool_backward(const cvc_pool *pool, const void *dy,
@@ -469,5 +469,5 @@ cvc_status cvc_pool_backward(const cvc_pool *pool, const void *dy,
   j.pass.from = dy;
   j.pass.to = dx;
   j.pass.index = (void *)indices;
-  return run(&j, pool, call);
+  return run(&j, call);
 }

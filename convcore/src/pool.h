@@ -72,6 +72,7 @@ struct pool_pass {
 
 /** Images sorted by phase, and the taps of their outputs: pool_phases.c. */
 typedef struct pool_phases {
+  bool pairs; /* pixels are taken where they are: places are those of outputs */
   int64_t channels, places[3], phases;
   int64_t image, images; /* elements of an image in a phase; images of a task */
   int64_t step;          /* from a phase to the next */

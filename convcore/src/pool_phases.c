@@ -7,6 +7,9 @@
  * a single pixel to the kernels. What is computed for places that are no output
  * is not copied back. Where the padding before an axis is a whole period it
  * serves as that behind the row before, too.
+ *
+ * Windows that lie inside, two pixels apart in a row, need no copies: every
+ * other pixel is a shuffle of two vectors.
  */
 #include <math.h>
 #include <string.h>
@@ -34,9 +37,22 @@ static int64_t places_of(const cvc_pool *pool, int i) {
   return cvc_max(inputs, pool->out[i] + reach_of(pool, i) - shared);
 }
 
+/** Whether windows lie inside, two pixels apart. Of short vectors the shuffles
+ * cost more than the copies. */
+static bool are_pairs(const pool_pass *pass) {
+  const cvc_pool *pool = &pass->pool;
+  for (int i = 0; i < 3; i++) {
+    const int64_t last = (pool->out[i] - 1) * pool->stride[i] +
+                         (pool->kernel[i] - 1) * pool->dilation[i];
+    if (pool->pad_before[i] || last >= pool->size[i]) return false;
+  }
+  return pool->stride[2] == 2 && pass->kernels->vector_length >= 8;
+}
+
 static bool serves(const pool_pass *pass, int64_t channels) {
   const cvc_pool *pool = &pass->pool;
   const int64_t size = cvc_volume(pool->size);
+  if (!pass->backward && are_pairs(pass)) return true;
   if (pass->backward || (channels > 1 && size * channels > MOST_ELEMENTS))
     return false;
   /* Far taps of a few pixels would leave most of the memory to padding. */
@@ -58,10 +74,10 @@ static void set(const pool_pass *pass, int64_t channels, pool_few *few) {
   const cvc_pool *pool = &pass->pool;
   pool_phases *f = &few->phases;
   int64_t reach[3];
-  *f = (pool_phases){.channels = channels};
+  *f = (pool_phases){.channels = channels, .pairs = are_pairs(pass)};
   for (int i = 0; i < 3; i++) {
-    f->places[i] = places_of(pool, i);
-    reach[i] = reach_of(pool, i);
+    f->places[i] = f->pairs ? pool->out[i] : places_of(pool, i);
+    reach[i] = f->pairs ? 0 : reach_of(pool, i);
   }
   f->phases = cvc_volume(pool->stride);
   f->image = cvc_volume(f->places) * channels;
@@ -73,7 +89,8 @@ static void set(const pool_pass *pass, int64_t channels, pool_few *few) {
 
 static int64_t bytes_of(const pool_pass *pass, const pool_few *few) {
   const pool_phases *f = &few->phases;
-  return cvc_round_up((f->phases + 1) * f->step * pass->bytes + f->step, 64);
+  const int64_t copies = f->pairs ? 0 : f->phases + 1;
+  return cvc_round_up(copies * f->step * pass->bytes + f->step, 64);
 }
 
 static int64_t tables_bytes(const pool_pass *pass, const pool_few *few) {
@@ -103,8 +120,10 @@ static void set_tables(pool_pass *pass, pool_few *few, char *memory) {
     cvc_pool_place(pool, t, at);
     const int64_t places[3] = {at[0] / pool->stride[0], at[1] / pool->stride[1],
                                at[2] / pool->stride[2]};
-    f->offset[t] = phase_of(pool, at) * f->step + distance(f, places);
     f->position[t] = (at[0] * pool->size[1] + at[1]) * pool->size[2] + at[2];
+    f->offset[t] = f->pairs
+                       ? f->position[t] * f->channels
+                       : phase_of(pool, at) * f->step + distance(f, places);
     f->tap[t] = (int32_t)t;
   }
 }
@@ -255,9 +274,41 @@ static void copy_indices(const pool_pass *pass, const pool_phases *f,
 static void clear(const pool_pass *pass, const pool_few *few, char *memory) {
   const pool_phases *f = &few->phases;
   const int64_t bytes = pass->bytes, size = f->phases * f->step * bytes;
+  if (f->pairs) return;
   cvc_set(pass->pool.dtype, memory, 0, -INFINITY);
   for (int64_t done = bytes; done < size; done *= 2)
     memcpy(memory + done, memory, (size_t)cvc_min(done, size - done));
+}
+
+/** Images from `first` on, their pixels where they are. */
+static void run_pairs(const pool_pass *pass, const pool_phases *f,
+                      int64_t first, int64_t images, uint8_t *index) {
+  const cvc_pool *pool = &pass->pool;
+  const int64_t row = pool->size[2] * f->channels, slice = pool->size[1] * row;
+  const int64_t inputs = pool->size[0] * slice;
+  const bool flat = pool->out[0] == 1;
+  const bool copied = index && pool->index_dtype != CVC_U8;
+  cvc_pairs pairs = {.images = flat ? images : pool->out[0],
+                     .rows = pool->out[1],
+                     .pixels = pool->out[2],
+                     .channels = f->channels,
+                     .x_image = flat ? inputs : pool->stride[0] * slice,
+                     .x_row = pool->stride[1] * row,
+                     .taps = (int)cvc_volume(pool->kernel),
+                     .offset = f->offset};
+  for (int64_t i = 0; i < images; i += flat ? images : 1) {
+    const int64_t to = (first + i) * f->image;
+    pairs.x_size = (pool->n * pool->c / f->channels - first - i) * inputs;
+    uint8_t *taps = copied  ? index + i * f->image
+                    : index ? (uint8_t *)pass->index + to
+                            : NULL;
+    pass->kernels->max_pool_pairs(
+        &pairs, cvc_at_const(pass->from, (first + i) * inputs, pass->bytes),
+        cvc_at(pass->to, to, pass->bytes), taps);
+  }
+  if (copied)
+    copy_indices(pass, f, images, first * pool->out[0] * pool->out[1],
+                 cvc_at(pass->to, first * f->image, pass->bytes), index);
 }
 
 static void run_task(const pool_pass *pass, const pool_few *few, int64_t task,
@@ -269,6 +320,10 @@ static void run_task(const pool_pass *pass, const pool_few *few, int64_t task,
   const int64_t images = cvc_min(f->images, all - first);
   const int64_t inputs = cvc_volume(pool->size) * f->channels;
   const int64_t outputs = cvc_volume(pool->out) * f->channels;
+  if (f->pairs) {
+    run_pairs(pass, f, first, images, pass->index ? (uint8_t *)memory : NULL);
+    return;
+  }
   char *to = memory + f->phases * f->step * bytes;
   uint8_t *index = pass->index ? (uint8_t *)to + f->step * bytes : NULL;
   const ptrdiff_t end = cvc_volume(pool->kernel);

@@ -288,6 +288,21 @@ cvc_status cvc_parallel_phases(const cvc_call *call, int threads,
   return cvc_with_team(threads, run_loop, &l);
 }
 
+/** All tasks by the caller: no counters to share. */
+static cvc_status run_alone(const cvc_call *call, int64_t tasks,
+                            cvc_task function, void *context) {
+  const bool polls = call && call->interrupt;
+  double last = polls && tasks > 1 ? cvc_about_now() : 0;
+  for (int64_t task = 0; task < tasks; task++) {
+    if (polls && task && cvc_about_now() - last >= POLL_SECONDS) {
+      if (call->interrupt(call->interrupt_data)) return CVC_INTERRUPTED;
+      last = cvc_about_now();
+    }
+    function(context, task, 0);
+  }
+  return CVC_OK;
+}
+
 typedef struct simple {
   cvc_task function;
   void *context;
@@ -302,6 +317,8 @@ static void simple_task(void *context, int64_t round, int64_t task,
 
 cvc_status cvc_parallel(const cvc_call *call, int threads, int64_t tasks,
                         cvc_task function, void *context) {
+  if (threads <= 1 || tasks <= 1)
+    return run_alone(call, tasks, function, context);
   simple s = {function, context};
   const cvc_phase all = {.tasks = tasks, .function = simple_task};
   return cvc_parallel_phases(call, threads, &all, 1, 1, &s);

@@ -29,6 +29,10 @@ static const pool_case cases[] = {
     {3, 5, {3,7,7}, {3,3,3}, {1,1,1}, {1,1,1}, {1,1,1}, {1,1,1}, false},
     {2, 3, {1,9,8}, {1,4,3}, {1,1,1}, {0,0,1}, {0,3,1}, {1,1,1}, false},
     {1, 1, {2,150,140}, {2,3,3}, {1,2,2}, {0,1,1}, {0,1,1}, {1,1,1}, false},
+    /* windows inside, two pixels of few channels apart */
+    {2, 2, {1,6,75}, {1,2,2}, {1,2,2}, {0,0,0}, {0,0,0}, {1,1,1}, false},
+    {2, 3, {5,7,40}, {2,3,5}, {2,1,2}, {0,0,0}, {0,0,0}, {2,1,3}, false},
+    {3, 7, {1,9,8}, {1,1,3}, {1,3,2}, {0,0,0}, {0,0,0}, {1,1,1}, true},
     /* size < dilation: windows over the gaps */
     {1, 3, {1,1,2}, {1,1,3}, {1,1,3}, {0,0,3}, {0,0,3}, {1,1,3}, false},
     /* more taps than a byte or a chunk of the sum */
@@ -348,7 +352,7 @@ static void test_bad_calls(void) {
   CHECK_STATUS(cvc_pool_backward(&p, y, indices, x, NULL), CVC_BAD_ARGUMENT);
   CHECK_OK(cvc_pool_scratch(&p, 1, &bytes));
   void *scratch = guarded((size_t)bytes, 64);
-  cvc_call call = {.scratch = scratch, .scratch_bytes = bytes - 1};
+  cvc_call call = {.scratch = scratch, .scratch_bytes = 1};
   CHECK_STATUS(cvc_pool_forward(&p, x, y, indices, &call), CVC_BAD_ARGUMENT);
   CHECK(untouched(CVC_F32, y, 24) && untouched(CVC_I64, indices, 24));
   p.n = 0;
