@@ -287,7 +287,7 @@ typedef struct cvc_winograd_line {
   int last;    /* the points from here on serve the last output alone */
 } cvc_winograd_line;
 
-enum { CVC_MOST_POINTS = 11 * 11 };
+enum { CVC_MOST_LINE = 11, CVC_MOST_POINTS = 11 * 11 }; /* of a tile */
 
 cvc_winograd_line cvc_winograd_line_of(const cvc_conv *conv, cvc_pass pass,
                                        int axis, int m);

@@ -231,17 +231,17 @@ typedef struct margin {
   char *pixels; /* [n*n][channels]: what does in part */
 } margin;
 
-/** Channels of s pixels of source row `row` from column w on. */
-static const void *source_at(const winograd *g, int64_t row, int64_t w,
-                             int64_t first_channel, const margin *margin,
-                             int64_t number) {
+/** Channels of s pixels of source row `row` from column w on, not all of which
+ * are inside. */
+static const void *edge_of(const winograd *g, int64_t row, int64_t w,
+                           int64_t first_channel, const margin *margin,
+                           int64_t number) {
   const int64_t s = g->line[1].s, end = w + s, size = g->source.size[1];
   if (end <= 0 || w >= size) return margin->zeros;
   const int64_t low = cvc_max(w, 0), high = cvc_min(end, size);
   const void *from = cvc_at_const(
       g->source.array, (row * size + low) * g->source_channels + first_channel,
       g->bytes);
-  if (high - low == s) return from;
   /* Strided convolutions have one group: pixels are neighbours. */
   char *to = cvc_at(margin->pixels, number * g->channels, g->bytes);
   memset(to, 0, (size_t)(g->channels * g->bytes));
@@ -278,18 +278,29 @@ static void transform_input(const winograd *g, const block *b, int64_t begin,
         cvc_winograd_place_of(&g->tiles, b->first + t);
     input.points_h = cvc_winograd_points(&lines[0], at.height);
     input.points_w = cvc_winograd_points(&lines[1], at.width);
+    int64_t columns[CVC_MOST_LINE]; /* bytes from a row's begin, if inside */
+    for (int j = 0; j < lines[1].n; j++) {
+      const int64_t w = source_index(g, 1, at.column, j);
+      const bool inside = w >= 0 && w + lines[1].s <= g->source.size[1];
+      columns[j] = inside ? w * g->source.pixel : -1;
+    }
     for (int p = 0; p < lines[0].s; p++) {
       for (int i = 0; i < lines[0].n; i++) {
+        const void **row_pixels = pixels + i * lines[1].n;
         const int64_t h = source_index(g, 0, at.row, i) + p;
         const bool inside = h >= 0 && h < g->source.size[0];
-        for (int j = 0; j < lines[1].n; j++) {
-          const int64_t w = source_index(g, 1, at.column, j);
-          const int number = i * lines[1].n + j;
-          pixels[number] = inside
-                               ? source_at(g, at.image * g->source.size[0] + h,
-                                           w, first_channel, margin, number)
-                               : margin->zeros;
-        }
+        const int64_t row = at.image * g->source.size[0] + h;
+        const char *first = /* of row 0 where there is no such row */
+            (const char *)g->source.array +
+            (inside ? row * g->source.size[1] * g->source.pixel : 0) +
+            first_channel * g->bytes;
+        for (int j = 0; j < lines[1].n; j++)
+          row_pixels[j] =
+              !inside ? margin->zeros
+              : columns[j] >= 0
+                  ? first + columns[j]
+                  : edge_of(g, row, source_index(g, 1, at.column, j),
+                            first_channel, margin, i * lines[1].n + j);
       }
       input.v = cvc_at(b->v, t * g->v_row + p * g->channels, g->bytes);
       g->kernels->winograd_input(&input);

@@ -133,23 +133,25 @@ static int64_t carve(gradient *g, int threads, char *memory) {
  * rows and columns that are the next tile's. */
 static void set_pixels(const gradient *g, const side *s, cvc_winograd_place at,
                        const void **pixels) {
-  const int64_t channels = g->groups * s->channels;
   const cvc_winograd_source *from = &s->source;
-  const int64_t row = at.row * from->step[0] + from->origin[0];
-  const int64_t column = at.column * from->step[1] + from->origin[1];
+  const int64_t top = at.row * from->step[0] + from->origin[0];
+  const int64_t left = at.column * from->step[1] + from->origin[1];
   const int64_t rows = from->pixels[0] - (at.height < g->line[0].m);
   const int64_t columns = from->pixels[1] - (at.width < g->line[1].m);
+  int64_t offset[CVC_MOST_LINE]; /* bytes from a row's begin, if inside */
+  for (int j = 0; j < from->pixels[1]; j++) {
+    const int64_t w = left + j;
+    offset[j] =
+        w >= 0 && w < from->size[1] && j < columns ? w * from->pixel : -1;
+  }
   for (int i = 0; i < from->pixels[0]; i++) {
-    const int64_t first = (at.image * from->size[0] + row + i) * from->size[1];
-    for (int j = 0; j < from->pixels[1]; j++) {
-      const bool inside = row + i >= 0 && row + i < from->size[0] &&
-                          column + j >= 0 && column + j < from->size[1] &&
-                          i < rows && j < columns;
-      pixels[i * from->pixels[1] + j] =
-          inside ? cvc_at_const(from->array, (first + column + j) * channels,
-                                g->bytes)
-                 : g->zeros;
-    }
+    const int64_t h = top + i;
+    const bool inside = h >= 0 && h < from->size[0] && i < rows;
+    const char *row =
+        (const char *)from->array +
+        (at.image * from->size[0] + h) * from->size[1] * from->pixel;
+    for (int j = 0; j < from->pixels[1]; j++)
+      *pixels++ = inside && offset[j] >= 0 ? row + offset[j] : g->zeros;
   }
 }
 
