@@ -147,11 +147,13 @@ static void set_pixels(const gradient *g, const side *s, cvc_winograd_place at,
   for (int i = 0; i < from->pixels[0]; i++) {
     const int64_t h = top + i;
     const bool inside = h >= 0 && h < from->size[0] && i < rows;
-    const char *row =
-        (const char *)from->array +
-        (at.image * from->size[0] + h) * from->size[1] * from->pixel;
+    const int64_t row = /* 0 where there is no such row */
+        inside ? (at.image * from->size[0] + h) * from->size[1] * from->pixel
+               : 0;
     for (int j = 0; j < from->pixels[1]; j++)
-      *pixels++ = inside && offset[j] >= 0 ? row + offset[j] : g->zeros;
+      *pixels++ = inside && offset[j] >= 0
+                      ? (const char *)from->array + row + offset[j]
+                      : g->zeros;
   }
 }
 
