@@ -1,6 +1,7 @@
 /**
  * Winograd convolution: forward, and the gradient with respect to x as a
- * forward pass with turned filters, of stride 1. A forward pass of another
+ * forward pass with turned filters, of stride 1. 3x3 filters of stride 2 have
+ * lines of their own (winograd_lines.inc); else a forward pass of another
  * stride is one of stride 1 whose input channels are those of stride x stride
  * pixels, with the filter's taps shared out among them. A block of tiles is
  * transformed into v[point][tile][c], multiplied point by point with the

@@ -1,10 +1,11 @@
 /**
- * Gradient with respect to weights by Winograd's algorithm, stride 1. Blocks
- * of tiles of x and dy are transformed into
+ * Gradient with respect to weights by Winograd's algorithm, of stride 1, and of
+ * 3x3 filters of stride 2. Blocks of tiles of x and dy are transformed into
  *
  *   v[c panel][point][tile][nr],   d[k panel][point][tile][nr],
  *
- * whose products, summed over the tiles of all blocks,
+ * whose products, summed over the tiles of all blocks and over the points that
+ * meet the same point of the filters,
  *
  *   m[k panel][c panel][point][k][c],
  *
