@@ -11,7 +11,9 @@
 #include "pool.inc"
 #include "rows.inc"
 #include "transpose.inc"
-#include "winograd_lines.inc"
+
+#include "winograd_lines.inc" /* what the two others are made of */
+
 #include "winograd.inc"
 #include "winograd_weight.inc" /* behind its transforms */
 
