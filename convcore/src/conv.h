@@ -272,6 +272,12 @@ int64_t cvc_linear_channels(const cvc_conv *conv);
 int64_t cvc_linear_scratch(const cvc_conv *conv, cvc_pass pass, int threads);
 cvc_status cvc_linear_run(const cvc_conv_job *job, cvc_pass pass);
 
+/** Request `bytes` bytes, which are used after what is done next. */
+static inline void cvc_request(const void *memory, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64)
+    __builtin_prefetch((const char *)memory + i);
+}
+
 /* conv_winograd_tiles.c */
 /**
  * Winograd's algorithm along an axis: m outputs of r taps from n points. A
@@ -294,6 +300,9 @@ cvc_winograd_line cvc_winograd_line_of(const cvc_conv *conv, cvc_pass pass,
 
 /** Which point of the filter a point is multiplied with. */
 int cvc_winograd_weight_at(const cvc_winograd_line *line, int point);
+
+/** Whether it is the first one that is multiplied with that. */
+bool cvc_winograd_is_first(const cvc_winograd_line *line, int point);
 
 /** Points that a tile of so many of its outputs needs. */
 int cvc_winograd_points(const cvc_winograd_line *line, int outputs);

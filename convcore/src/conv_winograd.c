@@ -364,7 +364,7 @@ static void request_filters(const winograd *g, const cvc_memory_rows *filters,
                             int64_t point) {
   const int64_t end = (point + 1) * filters->rows / g->points;
   for (int64_t i = point * filters->rows / g->points; i < end; i++)
-    for (int64_t j = 0; j < filters->bytes; j += 64)
+    for (int64_t j = 0; j < filters->bytes; j += 64) /* to the second level */
       __builtin_prefetch(filters->at + i * filters->step + j, 0, 2);
 }
 

@@ -37,6 +37,10 @@ int cvc_winograd_weight_at(const cvc_winograd_line *line, int point) {
   return point == line->last ? 5 : 6; /* at infinity; the middle tap */
 }
 
+bool cvc_winograd_is_first(const cvc_winograd_line *line, int point) {
+  return !line->split || point <= 5 || point == line->last;
+}
+
 int cvc_winograd_points(const cvc_winograd_line *line, int outputs) {
   return outputs < line->m ? line->last : line->n;
 }
@@ -119,6 +123,6 @@ void cvc_winograd_request(const cvc_winograd_tiles *tiles,
         (const char *)source->array +
         ((at.image * source->size[0] + row) * source->size[1] + left) *
             source->pixel;
-    for (int64_t j = 0; j < bytes; j += 64) __builtin_prefetch(memory + j);
+    cvc_request(memory, bytes);
   }
 }

@@ -158,12 +158,6 @@ static void set_pixels(const gradient *g, const side *s, cvc_winograd_place at,
   }
 }
 
-/** Request `bytes` bytes, which are used after what is done next. */
-static void request(const void *memory, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += LINE)
-    __builtin_prefetch((const char *)memory + i);
-}
-
 /** Some tiles of the block, all channels. Meanwhile those of the next task are
  * requested. */
 static void transform_side(const block *b, const side *s, int64_t begin,
@@ -301,22 +295,20 @@ static void request_next(const block *b, int64_t product) {
 static void multiply(const block *b, const pair *p, int64_t begin,
                      int64_t end) {
   const gradient *g = b->g;
-  const int rows = g->line[0].n, columns = g->line[1].n;
-  for (int64_t sum = begin; sum < end; sum++) {
-    const int64_t h = sum / g->line[1].weights, w = sum % g->line[1].weights;
-    bool first = true;
-    for (int i = 0; i < rows; i++)
-      for (int j = 0; j < columns; j++)
-        if (cvc_winograd_weight_at(&g->line[0], i) == h &&
-            cvc_winograd_weight_at(&g->line[1], j) == w) {
-          multiply_point(b, p, i * columns + j, sum, first);
-          first = false;
-        }
+  const cvc_winograd_line *h = &g->line[0], *w = &g->line[1];
+  for (int64_t point = 0; point < g->points; point++) {
+    const int i = (int)(point / w->n), j = (int)(point % w->n);
+    const int64_t sum = cvc_winograd_weight_at(h, i) * w->weights +
+                        cvc_winograd_weight_at(w, j);
+    if (sum < begin || sum >= end) continue;
+    const bool first =
+        cvc_winograd_is_first(h, i) && cvc_winograd_is_first(w, j);
+    multiply_point(b, p, point, sum, first);
+    if (!first) continue;
     request_next(b, p->index * g->sums + sum);
     /* dw of a row is far from that of the next one. */
     if (sum < p->rows && stores(b))
-      request(dw_of(g, p, sum),
-              p->columns * g->line[0].r * g->line[1].r * g->bytes);
+      cvc_request(dw_of(g, p, sum), p->columns * h->r * w->r * g->bytes);
   }
 }
 
